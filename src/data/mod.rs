@@ -1,0 +1,1 @@
+//! Data sets: files, importers, splits, batches.

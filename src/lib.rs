@@ -1,0 +1,20 @@
+//! `tessera` makes image classifiers better when labels are few: it clusters an unsupervised
+//! embedding of the images with k-means in several ways, makes each partition an auxiliary task, and
+//! trains shared convolutional layers with an exact second-order meta-gradient.
+//!
+//! Data flows one way, and so do the imports:
+//!
+//! [`data`] (memory-mapped images) → [`tape`] (a program of [`ops`], its `reverse` and `tangent`
+//! programs, its plan) → [`device`] (kernels) → [`meta`] step → [`methods`] → [`run`] (episodes,
+//! checkpoints, metrics) → [`report`].
+
+pub mod cli;
+pub mod cluster;
+pub mod data;
+pub mod device;
+pub mod error;
+pub mod report;
+pub mod run;
+pub mod tensor;
+
+pub use error::{Error, Result};
