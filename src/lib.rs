@@ -13,8 +13,11 @@ pub mod cluster;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod ops;
+pub mod random;
 pub mod report;
 pub mod run;
+pub mod tape;
 pub mod tensor;
 
 pub use error::{Error, Result};

@@ -1,3 +1,121 @@
-//! Where programs run. The contract is small; the CPU device is complete.
+//! Where programs run. [`Device`] is the whole contract: buffers, transfers, and planned programs.
+//! The CPU device is complete; it is what a machine without a GPU uses, and the oracle of any other.
 
 pub mod cpu;
+
+use crate::error::Result;
+use crate::tape::plan::Plan;
+use crate::tape::{Kind, Tape};
+use crate::tensor::DType;
+
+pub use cpu::{Cpu, CpuOptions};
+
+/// A buffer on a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Buffer(pub(crate) usize);
+
+/// A program that a device has made ready.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Program(pub(crate) usize);
+
+/// Elements on the host, on their way to a device. Floating-point elements are converted to the
+/// device's real type.
+#[derive(Clone, Copy, Debug)]
+pub enum HostSlice<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    U32(&'a [u32]),
+    U8(&'a [u8]),
+}
+
+/// Where elements from a device go on the host.
+#[derive(Debug)]
+pub enum HostSliceMut<'a> {
+    F32(&'a mut [f32]),
+    F64(&'a mut [f64]),
+    U32(&'a mut [u32]),
+    U8(&'a mut [u8]),
+}
+
+impl HostSlice<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            HostSlice::F32(_) | HostSlice::F64(_) => Kind::Real,
+            HostSlice::U32(_) => Kind::U32,
+            HostSlice::U8(_) => Kind::U8,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            HostSlice::F32(v) => v.len(),
+            HostSlice::F64(v) => v.len(),
+            HostSlice::U32(v) => v.len(),
+            HostSlice::U8(v) => v.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl HostSliceMut<'_> {
+    pub fn kind(&self) -> Kind {
+        match self {
+            HostSliceMut::F32(_) | HostSliceMut::F64(_) => Kind::Real,
+            HostSliceMut::U32(_) => Kind::U32,
+            HostSliceMut::U8(_) => Kind::U8,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            HostSliceMut::F32(v) => v.len(),
+            HostSliceMut::F64(v) => v.len(),
+            HostSliceMut::U32(v) => v.len(),
+            HostSliceMut::U8(v) => v.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A place that runs planned programs.
+///
+/// Programs are prepared once and run many times; a run reads and writes the buffers bound to the
+/// program's leaves (in the order of [`Tape::leaves`]) and allocates nothing.
+pub trait Device {
+    /// The type of the device's real elements.
+    fn real(&self) -> DType;
+
+    /// One line about the device, for logs.
+    fn describe(&self) -> String;
+
+    /// A new buffer, filled with zeros.
+    fn allocate(&mut self, kind: Kind, len: usize) -> Result<Buffer>;
+
+    fn release(&mut self, buffer: Buffer);
+
+    /// Fills a whole buffer.
+    fn write(&mut self, buffer: Buffer, values: HostSlice<'_>) -> Result<()>;
+
+    /// Reads a whole buffer, after everything that was started before.
+    fn read(&self, buffer: Buffer, values: HostSliceMut<'_>) -> Result<()>;
+
+    /// Plans a program and makes it ready.
+    fn prepare(&mut self, tape: &Tape) -> Result<Program>;
+
+    fn plan(&self, program: Program) -> &Plan;
+
+    /// Runs a program with a buffer for each of its leaves.
+    fn run(&mut self, program: Program, leaves: &[Buffer]) -> Result<()>;
+
+    /// Reads output number `index` of the last run of `program`.
+    fn read_output(&self, program: Program, index: usize, values: HostSliceMut<'_>) -> Result<()>;
+
+    /// Bytes that buffers and arenas take now.
+    fn allocated_bytes(&self) -> usize;
+}

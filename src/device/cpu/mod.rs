@@ -1,2 +1,208 @@
-//! Kernels of the CPU device: plain functions over slices, parallel over fixed slabs with rayon, so
-//! that results do not depend on the number of threads.
+//! The CPU device: kernels are plain functions over slices, parallel over fixed slabs with rayon, so
+//! that results do not depend on the number of threads; instruction sets are chosen at run time.
+
+pub mod conv;
+mod copy;
+mod execute;
+mod gather;
+pub mod gemm;
+mod memory;
+mod pointwise;
+mod pool;
+mod random;
+mod reduce;
+pub mod simd;
+mod softmax;
+
+use std::marker::PhantomData;
+
+use super::{Buffer, Device, HostSlice, HostSliceMut, Program};
+use crate::error::{Error, Result};
+use crate::tape::plan::{Options, Place, Plan, Region};
+use crate::tape::{Kind, Tape};
+use crate::tensor::{DType, Real};
+pub use conv::Algorithm;
+use memory::Memory;
+
+/// How the CPU device plans and runs.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuOptions {
+    /// How 3×3 convolutions of stride 1 are computed.
+    pub algorithm: Algorithm,
+    /// Fuse chains of operations; off only in tests.
+    pub fuse: bool,
+    /// Bytes of guard zone around every value, checked after every step; 0 outside tests.
+    pub fence: usize,
+}
+
+impl Default for CpuOptions {
+    fn default() -> Self {
+        CpuOptions {
+            algorithm: Algorithm::default(),
+            fuse: true,
+            fence: 0,
+        }
+    }
+}
+
+struct Prepared {
+    plan: Plan,
+    arena: Memory,
+}
+
+/// The CPU device, computing in `T`: `f32` for work, `f64` as the oracle of every derivative.
+pub struct Cpu<T: Real> {
+    options: CpuOptions,
+    buffers: Vec<Option<(Kind, Memory)>>,
+    programs: Vec<Prepared>,
+    real: PhantomData<T>,
+}
+
+impl<T: Real> Default for Cpu<T> {
+    fn default() -> Self {
+        Cpu::new(CpuOptions::default())
+    }
+}
+
+impl<T: Real> Cpu<T> {
+    pub fn new(options: CpuOptions) -> Self {
+        Cpu {
+            options,
+            buffers: Vec::new(),
+            programs: Vec::new(),
+            real: PhantomData,
+        }
+    }
+
+    fn element_size(kind: Kind) -> usize {
+        match kind {
+            Kind::Real => size_of::<T>(),
+            Kind::U32 => 4,
+            Kind::U8 => 1,
+        }
+    }
+
+    fn buffer(&self, buffer: Buffer) -> Result<&(Kind, Memory)> {
+        self.buffers
+            .get(buffer.0)
+            .and_then(Option::as_ref)
+            .ok_or_else(|| Error::Device(format!("buffer {} does not exist", buffer.0)))
+    }
+}
+
+impl<T: Real> Device for Cpu<T> {
+    fn real(&self) -> DType {
+        T::DTYPE
+    }
+
+    fn describe(&self) -> String {
+        format!(
+            "cpu, {} threads, {}",
+            rayon::current_num_threads(),
+            simd::level()
+        )
+    }
+
+    fn allocate(&mut self, kind: Kind, len: usize) -> Result<Buffer> {
+        let memory = Memory::new(len * Self::element_size(kind), self.options.fence)?;
+        let free = self.buffers.iter().position(Option::is_none);
+        let slot = free.unwrap_or_else(|| {
+            self.buffers.push(None);
+            self.buffers.len() - 1
+        });
+        self.buffers[slot] = Some((kind, memory));
+        Ok(Buffer(slot))
+    }
+
+    fn release(&mut self, buffer: Buffer) {
+        if let Some(slot) = self.buffers.get_mut(buffer.0) {
+            *slot = None;
+        }
+    }
+
+    fn write(&mut self, buffer: Buffer, values: HostSlice<'_>) -> Result<()> {
+        let slot = self.buffers.get_mut(buffer.0).and_then(Option::as_mut);
+        let (kind, memory) =
+            slot.ok_or_else(|| Error::Device(format!("buffer {} does not exist", buffer.0)))?;
+        copy::to_device::<T>(*kind, memory.bytes_mut(), values)
+    }
+
+    fn read(&self, buffer: Buffer, values: HostSliceMut<'_>) -> Result<()> {
+        let (kind, memory) = self.buffer(buffer)?;
+        copy::to_host::<T>(*kind, memory.bytes(), values)
+    }
+
+    fn prepare(&mut self, tape: &Tape) -> Result<Program> {
+        let algorithm = self.options.algorithm;
+        let plan = Plan::new(
+            tape,
+            &Options {
+                real_size: size_of::<T>(),
+                fuse: self.options.fuse,
+                fence: self.options.fence,
+                workspace: &|kernel| execute::workspace::<T>(kernel, algorithm),
+            },
+        )?;
+        if let Some(step) = plan.conflict() {
+            return Err(Error::Device(format!(
+                "step {step} of the plan writes what it reads"
+            )));
+        }
+        let arena = Memory::new(plan.arena_bytes, 0)?;
+        self.programs.push(Prepared { plan, arena });
+        Ok(Program(self.programs.len() - 1))
+    }
+
+    fn plan(&self, program: Program) -> &Plan {
+        &self.programs[program.0].plan
+    }
+
+    fn run(&mut self, program: Program, leaves: &[Buffer]) -> Result<()> {
+        let Prepared { plan, arena } = &mut self.programs[program.0];
+        execute::check_bindings(plan, leaves, &self.buffers)?;
+        let fences = execute::Fences::new(plan, arena);
+        for step in &plan.steps {
+            execute::run_step::<T>(
+                step,
+                arena,
+                leaves,
+                &mut self.buffers,
+                self.options.algorithm,
+            );
+            fences.check(step, arena, leaves, &self.buffers)?;
+        }
+        Ok(())
+    }
+
+    fn read_output(&self, program: Program, index: usize, values: HostSliceMut<'_>) -> Result<()> {
+        let Prepared { plan, arena } = &self.programs[program.0];
+        let output = plan.outputs.get(index);
+        let Some(Place {
+            region: Region::Arena(offset),
+            kind,
+            len,
+        }) = output.map(|o| o.place)
+        else {
+            return Err(Error::Device(format!(
+                "the program has no output number {index}"
+            )));
+        };
+        let bytes = &arena.bytes()[offset..offset + len * Self::element_size(kind)];
+        copy::to_host::<T>(kind, bytes, values)
+    }
+
+    fn allocated_bytes(&self) -> usize {
+        let buffers: usize = self
+            .buffers
+            .iter()
+            .flatten()
+            .map(|(_, m)| m.bytes().len())
+            .sum();
+        buffers
+            + self
+                .programs
+                .iter()
+                .map(|p| p.arena.bytes().len())
+                .sum::<usize>()
+    }
+}
