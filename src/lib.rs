@@ -14,6 +14,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod meta;
+pub mod methods;
 pub mod nn;
 pub mod ops;
 pub mod optim;

@@ -1,1 +1,11 @@
-//! Data sets: files, importers, splits, batches.
+//! Data sets: one memory-mapped safetensors file each, importers that make them, splits and batches.
+//!
+//! May call [`crate::tensor`] and [`crate::random`]; knows nothing of tapes, devices or training.
+
+pub mod batch;
+pub mod dataset;
+pub mod split;
+
+pub use batch::{Augment, EpochSampler};
+pub use dataset::{Dataset, Images, Normalisation, Part};
+pub use split::{LabelBudget, Split};

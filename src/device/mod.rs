@@ -2,6 +2,7 @@
 //! The CPU device is complete; it is what a machine without a GPU uses, and the oracle of any other.
 
 pub mod cpu;
+pub mod session;
 
 use crate::error::Result;
 use crate::tape::plan::Plan;
@@ -9,6 +10,7 @@ use crate::tape::{Kind, Tape};
 use crate::tensor::DType;
 
 pub use cpu::{Cpu, CpuOptions};
+pub use session::{Bound, Session};
 
 /// A buffer on a device.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

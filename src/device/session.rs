@@ -1,0 +1,170 @@
+//! Buffers by name. A session owns a device; programs bind their leaves to its named buffers, so that
+//! the programs of different tasks share parameters, and everything that must be saved can be listed.
+
+use std::collections::BTreeMap;
+
+use super::{Buffer, Device, HostSlice, HostSliceMut, Program};
+use crate::error::{Error, Result};
+use crate::tape::{Kind, Tape};
+
+struct Named {
+    buffer: Buffer,
+    kind: Kind,
+    len: usize,
+}
+
+/// A prepared program with a buffer for each leaf.
+pub struct Bound {
+    program: Program,
+    leaves: Vec<Buffer>,
+    outputs: Vec<(String, usize)>,
+}
+
+pub struct Session {
+    device: Box<dyn Device>,
+    named: BTreeMap<String, Named>,
+}
+
+impl Session {
+    pub fn new(device: Box<dyn Device>) -> Self {
+        Session {
+            device,
+            named: BTreeMap::new(),
+        }
+    }
+
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    /// Makes a buffer, or checks that the one of this name is of this kind and size.
+    pub fn declare(&mut self, name: &str, kind: Kind, len: usize) -> Result<()> {
+        match self.named.get(name) {
+            Some(known) if known.kind == kind && known.len == len => Ok(()),
+            Some(known) => Err(Error::Device(format!(
+                "'{name}' has {} {:?} elements; a program needs {len} {kind:?}",
+                known.len, known.kind
+            ))),
+            None => {
+                let buffer = self.device.allocate(kind, len)?;
+                self.named
+                    .insert(name.to_string(), Named { buffer, kind, len });
+                Ok(())
+            }
+        }
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// Names and sizes of all buffers of real elements, in alphabetic order.
+    pub fn reals(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.named
+            .iter()
+            .filter(|(_, n)| n.kind == Kind::Real)
+            .map(|(name, n)| (name.as_str(), n.len))
+    }
+
+    fn find(&self, name: &str) -> Result<&Named> {
+        self.named
+            .get(name)
+            .ok_or_else(|| Error::Device(format!("no buffer is named '{name}'")))
+    }
+
+    pub fn write(&mut self, name: &str, values: HostSlice<'_>) -> Result<()> {
+        let buffer = self.find(name)?.buffer;
+        self.device.write(buffer, values)
+    }
+
+    /// Sets a buffer of one real element.
+    pub fn write_scalar(&mut self, name: &str, value: f64) -> Result<()> {
+        self.write(name, HostSlice::F64(&[value]))
+    }
+
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        let named = self.find(name)?;
+        let mut values = vec![0.0; named.len];
+        self.device
+            .read(named.buffer, HostSliceMut::F32(&mut values))?;
+        Ok(values)
+    }
+
+    pub fn read_f64(&self, name: &str) -> Result<Vec<f64>> {
+        let named = self.find(name)?;
+        let mut values = vec![0.0; named.len];
+        self.device
+            .read(named.buffer, HostSliceMut::F64(&mut values))?;
+        Ok(values)
+    }
+
+    pub fn prepare(&mut self, tape: &Tape) -> Result<Program> {
+        self.device.prepare(tape)
+    }
+
+    /// Binds each leaf of `program` to the buffer whose name `rename` gives for the leaf's name;
+    /// buffers that do not exist yet are made, filled with zeros.
+    pub fn bind(&mut self, program: Program, rename: impl Fn(&str) -> String) -> Result<Bound> {
+        let plan = self.device.plan(program);
+        let wanted: Vec<(String, Kind, usize)> = plan
+            .bindings
+            .iter()
+            .map(|b| (rename(&b.name), b.kind, b.len))
+            .collect();
+        let outputs = plan
+            .outputs
+            .iter()
+            .map(|o| (o.name.clone(), o.place.len))
+            .collect();
+        let mut leaves = Vec::with_capacity(wanted.len());
+        for (name, kind, len) in wanted {
+            self.declare(&name, kind, len)?;
+            leaves.push(self.find(&name)?.buffer);
+        }
+        Ok(Bound {
+            program,
+            leaves,
+            outputs,
+        })
+    }
+
+    pub fn run(&mut self, bound: &Bound) -> Result<()> {
+        self.device.run(bound.program, &bound.leaves)
+    }
+
+    /// An output of the last run of a program, into a slice of its size.
+    pub fn output(&self, bound: &Bound, name: &str, values: &mut [f32]) -> Result<()> {
+        let index = bound
+            .outputs
+            .iter()
+            .position(|(n, len)| n == name && *len == values.len())
+            .ok_or_else(|| {
+                Error::Device(format!("no output '{name}' of {} elements", values.len()))
+            })?;
+        self.device
+            .read_output(bound.program, index, HostSliceMut::F32(values))
+    }
+
+    /// Every scalar output of the last run, by name.
+    pub fn scalars<'b>(&self, bound: &'b Bound) -> Result<Vec<(&'b str, f64)>> {
+        let mut all = Vec::new();
+        for (index, (name, len)) in bound.outputs.iter().enumerate() {
+            if *len == 1 {
+                let mut value = [0.0];
+                self.device
+                    .read_output(bound.program, index, HostSliceMut::F64(&mut value))?;
+                all.push((name.as_str(), value[0]));
+            }
+        }
+        Ok(all)
+    }
+
+    pub fn plan(&self, bound: &Bound) -> &crate::tape::plan::Plan {
+        self.device.plan(bound.program)
+    }
+
+    /// Bytes that the device holds for this session.
+    pub fn allocated_bytes(&self) -> usize {
+        self.device.allocated_bytes()
+    }
+}
