@@ -18,21 +18,12 @@ pub enum Error {
     /// The operating system refused: not found, no permission, disk full, a directory where a file
     /// was expected.
     #[error("{}: cannot {action}: {source}", path.display())]
-    Io {
-        path: PathBuf,
-        action: &'static str,
-        source: io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, source: io::Error },
 
     /// A file was read, but its content is not what its format demands. `place` is a byte offset, a
     /// key, a line or an entry name.
     #[error("{}: {place}: expected {expected}, found {found}", path.display())]
-    Format {
-        path: PathBuf,
-        place: String,
-        expected: String,
-        found: String,
-    },
+    Format { path: PathBuf, place: String, expected: String, found: String },
 
     /// Operands of an operation do not fit.
     #[error("{op}: {detail}")]
@@ -57,11 +48,7 @@ impl Error {
     }
 
     pub fn io(path: impl AsRef<Path>, action: &'static str, source: io::Error) -> Self {
-        Error::Io {
-            path: path.as_ref().to_path_buf(),
-            action,
-            source,
-        }
+        Error::Io { path: path.as_ref().to_path_buf(), action, source }
     }
 
     pub fn format(
@@ -79,10 +66,7 @@ impl Error {
     }
 
     pub fn shape(op: &'static str, detail: impl Into<String>) -> Self {
-        Error::Shape {
-            op,
-            detail: detail.into(),
-        }
+        Error::Shape { op, detail: detail.into() }
     }
 
     /// Process exit code: 2 usage, 3 input/output, 4 malformed data or shapes, 5 device, 6 diverged,

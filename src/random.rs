@@ -6,10 +6,7 @@
 pub fn philox4x32_10(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for round in 0..10 {
         if round > 0 {
-            key = [
-                key[0].wrapping_add(0x9E37_79B9),
-                key[1].wrapping_add(0xBB67_AE85),
-            ];
+            key = [key[0].wrapping_add(0x9E37_79B9), key[1].wrapping_add(0xBB67_AE85)];
         }
         let a = u64::from(counter[0]) * 0xD251_1F53;
         let b = u64::from(counter[2]) * 0xCD9E_8D57;
@@ -41,11 +38,7 @@ pub fn normal_at(key: [u32; 4], stream: u32, index: u64) -> f64 {
     let unit = |w: u32| (f64::from(w) + 0.5) / 4294967296.0;
     let radius = (-2.0 * unit(words[pair]).ln()).sqrt();
     let angle = std::f64::consts::TAU * unit(words[pair + 1]);
-    if index % 2 == 0 {
-        radius * angle.cos()
-    } else {
-        radius * angle.sin()
-    }
+    if index.is_multiple_of(2) { radius * angle.cos() } else { radius * angle.sin() }
 }
 
 /// What random numbers are for. Each use has its own streams, so that adding draws in one place
@@ -77,18 +70,8 @@ impl Stream {
     /// The stream number `index` of a purpose.
     pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
         // The top bit keeps these counters apart from those of tensors.
-        let counter = [
-            0,
-            purpose as u32 | 1 << 31,
-            index as u32,
-            (index >> 32) as u32,
-        ];
-        Stream {
-            key: [seed as u32, (seed >> 32) as u32],
-            counter,
-            words: [0; 4],
-            used: 4,
-        }
+        let counter = [0, purpose as u32 | 1 << 31, index as u32, (index >> 32) as u32];
+        Stream { key: [seed as u32, (seed >> 32) as u32], counter, words: [0; 4], used: 4 }
     }
 
     pub fn next_u32(&mut self) -> u32 {
@@ -118,10 +101,7 @@ impl Stream {
     /// # Panics
     /// If `bound` is 0.
     pub fn below(&mut self, bound: usize) -> usize {
-        assert!(
-            bound > 0 && u32::try_from(bound).is_ok(),
-            "a bound between 1 and 2^32 - 1"
-        );
+        assert!(bound > 0 && u32::try_from(bound).is_ok(), "a bound between 1 and 2^32 - 1");
         let bound = bound as u32;
         let threshold = bound.wrapping_neg() % bound;
         loop {
@@ -156,11 +136,7 @@ impl Stream {
         let mut drawn = Vec::with_capacity(count);
         for top in n - count..n {
             let candidate = self.below(top + 1);
-            let value = if taken.insert(candidate) {
-                candidate
-            } else {
-                top
-            };
+            let value = if taken.insert(candidate) { candidate } else { top };
             taken.insert(value);
             drawn.push(value);
         }
@@ -175,19 +151,13 @@ mod tests {
 
     #[test]
     fn known_answers_of_random123() {
-        assert_eq!(
-            philox4x32_10([0; 4], [0; 2]),
-            [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]
-        );
+        assert_eq!(philox4x32_10([0; 4], [0; 2]), [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         assert_eq!(
             philox4x32_10([u32::MAX; 4], [u32::MAX; 2]),
             [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]
         );
         assert_eq!(
-            philox4x32_10(
-                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
-                [0xa409_3822, 0x299f_31d0]
-            ),
+            philox4x32_10([0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344], [0xa409_3822, 0x299f_31d0]),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
     }
@@ -203,16 +173,11 @@ mod tests {
         assert!(mean(&|i| normal_at(key, 1, i)).abs() < tolerance);
         assert!((mean(&|i| normal_at(key, 1, i).powi(2)) - 1.0).abs() < 2.0 * tolerance);
         assert!((mean(&|i| normal_at(key, 1, i).powi(4)) - 3.0).abs() < 12.0 * tolerance);
-        assert!(
-            mean(&|i| normal_at(key, 1, 2 * i) * normal_at(key, 1, 2 * i + 1)).abs() < tolerance
-        );
+        assert!(mean(&|i| normal_at(key, 1, 2 * i) * normal_at(key, 1, 2 * i + 1)).abs() < tolerance);
         let mut stream = Stream::new(1, Purpose::Split, 0);
         let mut counts = [0; 7];
         (0..70_000).for_each(|_| counts[stream.below(7)] += 1);
-        assert!(
-            counts.iter().all(|&c| (c - 10_000i32).abs() < 500),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&c| (c - 10_000i32).abs() < 500), "{counts:?}");
     }
 
     #[test]

@@ -17,16 +17,12 @@ fn cpu<T: Real>(options: CpuOptions) -> Cpu<T> {
 }
 
 fn fenced() -> CpuOptions {
-    CpuOptions {
-        fence: 256,
-        ..CpuOptions::default()
-    }
+    CpuOptions { fence: 256, ..CpuOptions::default() }
 }
 
 /// Examples whose value is real and depends on a real operand.
 fn differentiable() -> impl Iterator<Item = Example> {
-    examples()
-        .filter(|e| !e.name.contains("argmax") && e.operands.iter().any(|o| o.kind == Kind::Real))
+    examples().filter(|e| !e.name.contains("argmax") && e.operands.iter().any(|o| o.kind == Kind::Real))
 }
 
 fn check_all(
@@ -38,39 +34,23 @@ fn check_all(
         .filter_map(|example| {
             count += 1;
             let point = Point::draw(&example.operands, 1);
-            check(&example, &point)
-                .err()
-                .map(|e| format!("{}: {e}", example.name))
+            check(&example, &point).err().map(|e| format!("{}: {e}", example.name))
         })
         .collect();
     assert!(count > 10, "only {count} examples");
-    assert!(
-        failures.is_empty(),
-        "{} of {count} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
-    );
+    assert!(failures.is_empty(), "{} of {count} failed:\n{}", failures.len(), failures.join("\n"));
 }
 
 fn below(what: &str, value: f64, tolerance: f64) -> Result<(), String> {
     // A comparison that also fails for a value that is not a number.
-    if value < tolerance {
-        Ok(())
-    } else {
-        Err(format!("{what}: {value:.3e} is not below {tolerance:.0e}"))
-    }
+    if value < tolerance { Ok(()) } else { Err(format!("{what}: {value:.3e} is not below {tolerance:.0e}")) }
 }
 
 fn forward_matches<T: Real>(options: CpuOptions, tolerance: f64) {
     check_all(examples(), |example, point| {
-        let found = gradcheck::forward(&mut cpu::<T>(options), example, point)
-            .map_err(|e| e.to_string())?;
+        let found = gradcheck::forward(&mut cpu::<T>(options), example, point).map_err(|e| e.to_string())?;
         let expected = (example.reference)(&point.values);
-        below(
-            "forward",
-            gradcheck::deviation(&found, &expected),
-            tolerance,
-        )
+        below("forward", gradcheck::deviation(&found, &expected), tolerance)
     });
 }
 
@@ -86,27 +66,14 @@ fn forward_agrees_with_the_naive_reference_in_f32() {
 
 #[test]
 fn forward_agrees_without_fusion() {
-    forward_matches::<f64>(
-        CpuOptions {
-            fuse: false,
-            ..fenced()
-        },
-        1e-13,
-    );
-    forward_matches::<f32>(
-        CpuOptions {
-            fuse: false,
-            ..fenced()
-        },
-        3e-6,
-    );
+    forward_matches::<f64>(CpuOptions { fuse: false, ..fenced() }, 1e-13);
+    forward_matches::<f32>(CpuOptions { fuse: false, ..fenced() }, 3e-6);
 }
 
 #[test]
 fn adjoints_agree_with_differences() {
     check_all(differentiable(), |example, point| {
-        let worst =
-            gradcheck::vjp_against_differences(&mut cpu::<f64>(fenced()), &example.build, point);
+        let worst = gradcheck::vjp_against_differences(&mut cpu::<f64>(fenced()), &example.build, point);
         below("vjp", worst.map_err(|e| e.to_string())?, 1e-7)
     });
 }
@@ -148,11 +115,7 @@ fn second_derivatives_in_f32_agree_with_f64() {
                 let grads = t.reverse(loss, None, &wrt);
                 let seeds: Vec<_> = wrt.iter().copied().zip(grads.iter().copied()).collect();
                 let tangents = t.tangent(&seeds, &grads);
-                grads
-                    .iter()
-                    .copied()
-                    .chain(tangents.into_iter().flatten())
-                    .collect()
+                grads.iter().copied().chain(tangents.into_iter().flatten()).collect()
             })
         };
         let exact = program(&mut cpu::<f64>(fenced())).map_err(|e| e.to_string())?;
@@ -168,14 +131,10 @@ fn second_derivatives_in_f32_agree_with_f64() {
 fn threads_and_repetition_do_not_change_a_bit() {
     check_all(examples(), |example, point| {
         let with = |threads: usize| -> Result<Vec<f64>, String> {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .map_err(|e| e.to_string())?;
-            pool.install(|| {
-                gradcheck::forward(&mut cpu::<f32>(CpuOptions::default()), example, point)
-            })
-            .map_err(|e| e.to_string())
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| e.to_string())?;
+            pool.install(|| gradcheck::forward(&mut cpu::<f32>(CpuOptions::default()), example, point))
+                .map_err(|e| e.to_string())
         };
         let (one, two, again) = (with(1)?, with(2)?, with(2)?);
         let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

@@ -12,12 +12,7 @@ use crate::error::Result;
 
 /// Image classifiers from few labels, with k-means tasks and second-order meta-gradients.
 #[derive(Parser)]
-#[command(
-    name = "tessera",
-    version,
-    propagate_version = true,
-    arg_required_else_help = false
-)]
+#[command(name = "tessera", version, propagate_version = true, arg_required_else_help = false)]
 struct Cli {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -39,9 +34,7 @@ pub fn main() -> ExitCode {
     let output = Output::new(cli.json);
     if let Some(threads) = cli.threads {
         // Fails only if a pool exists already; this is the first use.
-        let _ = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global();
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
     }
     match run(cli.verb, &output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,11 +25,7 @@ impl Output {
     /// One result: `object` with `--json`, otherwise `text`. A closed pipe ends the program quietly.
     pub fn result(&self, object: &Value, text: impl Display) {
         let mut out = std::io::stdout().lock();
-        let done = if self.json {
-            writeln!(out, "{object}")
-        } else {
-            writeln!(out, "{text}")
-        };
+        let done = if self.json { writeln!(out, "{object}") } else { writeln!(out, "{text}") };
         if done.and_then(|()| out.flush()).is_err() {
             std::process::exit(0);
         }
@@ -37,10 +33,7 @@ impl Output {
 
     pub fn error(&self, error: &Error) {
         if self.json {
-            self.result(
-                &json!({"error": error.to_string(), "exit_code": error.exit_code()}),
-                "",
-            );
+            self.result(&json!({"error": error.to_string(), "exit_code": error.exit_code()}), "");
         }
         let _ = writeln!(std::io::stderr(), "tessera: {error}");
     }

@@ -37,36 +37,21 @@ pub fn fill(
     let one = |(position, (out, &index)): (usize, (&mut [f32], &u32))| {
         let pixels = images.image(index as usize);
         let (flip, grey) = match augment {
-            Augment {
-                flip: 0.0,
-                grey: 0.0,
-            } => (false, false),
+            Augment { flip: 0.0, grey: 0.0 } => (false, false),
             Augment { flip, grey } => {
-                let mut draw = Stream::new(
-                    seed,
-                    Purpose::Augment,
-                    visit.wrapping_mul(1 << 20) + position as u64,
-                );
-                (
-                    draw.next_f32() < flip,
-                    draw.next_f32() < grey && channels == 3,
-                )
+                let mut draw =
+                    Stream::new(seed, Purpose::Augment, visit.wrapping_mul(1 << 20) + position as u64);
+                (draw.next_f32() < flip, draw.next_f32() < grey && channels == 3)
             }
         };
-        for (row_out, row) in out
-            .chunks_mut(width * channels)
-            .zip(pixels.chunks(width * channels))
-        {
+        for (row_out, row) in out.chunks_mut(width * channels).zip(pixels.chunks(width * channels)) {
             for (x, out) in row_out.chunks_mut(channels).enumerate() {
                 let from = if flip { width - 1 - x } else { x } * channels;
                 table.pixel(&row[from..from + channels], grey, out);
             }
         }
     };
-    let batch = out
-        .par_chunks_mut(size)
-        .zip(indices)
-        .with_min_len(SERIAL.div_ceil(2));
+    let batch = out.par_chunks_mut(size).zip(indices).with_min_len(SERIAL.div_ceil(2));
     batch.enumerate().for_each(one);
 }
 
@@ -77,33 +62,19 @@ struct Table {
 
 impl Table {
     fn new(normalise: &Normalisation) -> Self {
-        let channel = |(&mean, &sd): (&f32, &f32)| {
-            std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd)
-        };
-        Table {
-            values: normalise
-                .mean
-                .iter()
-                .zip(&normalise.sd)
-                .map(channel)
-                .collect(),
-        }
+        let channel =
+            |(&mean, &sd): (&f32, &f32)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd);
+        Table { values: normalise.mean.iter().zip(&normalise.sd).map(channel).collect() }
     }
 
     fn pixel(&self, bytes: &[u8], grey: bool, out: &mut [f32]) {
         if grey {
-            let luma = 0.299 * f32::from(bytes[0])
-                + 0.587 * f32::from(bytes[1])
-                + 0.114 * f32::from(bytes[2]);
+            let luma =
+                0.299 * f32::from(bytes[0]) + 0.587 * f32::from(bytes[1]) + 0.114 * f32::from(bytes[2]);
             let byte = luma.round().min(255.0) as usize;
-            out.iter_mut()
-                .zip(&self.values)
-                .for_each(|(o, v)| *o = v[byte]);
+            out.iter_mut().zip(&self.values).for_each(|(o, v)| *o = v[byte]);
         } else {
-            out.iter_mut()
-                .zip(bytes)
-                .zip(&self.values)
-                .for_each(|((o, &b), v)| *o = v[b as usize]);
+            out.iter_mut().zip(bytes).zip(&self.values).for_each(|((o, &b), v)| *o = v[b as usize]);
         }
     }
 }
@@ -126,18 +97,8 @@ impl EpochSampler {
     /// # Panics
     /// If the pool or the batch is empty.
     pub fn new(pool: Vec<u32>, batch: usize, seed: u64, stream: u64) -> Self {
-        assert!(
-            !pool.is_empty() && batch > 0,
-            "a sampler needs images and a batch size"
-        );
-        EpochSampler {
-            pool,
-            batch,
-            seed,
-            stream,
-            epoch: None,
-            order: Vec::new(),
-        }
+        assert!(!pool.is_empty() && batch > 0, "a sampler needs images and a batch size");
+        EpochSampler { pool, batch, seed, stream, epoch: None, order: Vec::new() }
     }
 
     /// Steps of one pass.
@@ -147,20 +108,14 @@ impl EpochSampler {
 
     /// Image numbers of step `step`, counted from 0.
     pub fn batch(&mut self, step: u64, out: &mut Vec<u32>) {
-        let (epoch, place) = (
-            step / self.steps_per_epoch(),
-            (step % self.steps_per_epoch()) as usize,
-        );
+        let (epoch, place) = (step / self.steps_per_epoch(), (step % self.steps_per_epoch()) as usize);
         if self.epoch != Some(epoch) {
             self.order.clone_from(&self.pool);
-            Stream::new(self.seed, Purpose::Shuffle, self.stream << 40 | epoch)
-                .shuffle(&mut self.order);
+            Stream::new(self.seed, Purpose::Shuffle, self.stream << 40 | epoch).shuffle(&mut self.order);
             self.epoch = Some(epoch);
         }
         out.clear();
-        out.extend(
-            (0..self.batch).map(|i| self.order[(place * self.batch + i) % self.order.len()]),
-        );
+        out.extend((0..self.batch).map(|i| self.order[(place * self.batch + i) % self.order.len()]));
     }
 }
 

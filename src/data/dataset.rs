@@ -38,10 +38,7 @@ pub struct Normalisation {
 impl Normalisation {
     /// Leaves `x / 255` as it is.
     pub fn none(channels: usize) -> Self {
-        Normalisation {
-            mean: vec![0.0; channels],
-            sd: vec![1.0; channels],
-        }
+        Normalisation { mean: vec![0.0; channels], sd: vec![1.0; channels] }
     }
 }
 
@@ -89,41 +86,20 @@ impl Contents {
             if n == 0 && part == Part::Test {
                 continue;
             }
-            entries.push(Entry::new(
-                format!("{name}.images"),
-                DType::U8,
-                [n, h, w, c],
-                &contents.images,
-            ));
-            entries.push(Entry::new(
-                format!("{name}.labels"),
-                DType::U32,
-                [n],
-                &contents.labels,
-            ));
+            entries.push(Entry::new(format!("{name}.images"), DType::U8, [n, h, w, c], &contents.images));
+            entries.push(Entry::new(format!("{name}.labels"), DType::U32, [n], &contents.labels));
             for (attribute, values) in &contents.attributes {
-                entries.push(Entry::new(
-                    format!("{name}.attributes.{attribute}"),
-                    DType::U32,
-                    [n],
-                    values,
-                ));
+                entries.push(Entry::new(format!("{name}.attributes.{attribute}"), DType::U32, [n], values));
             }
         }
         let as_json = |e: serde_json::Error| {
-            Error::format(&path, "metadata", "names that can be stored", e.to_string())
+            Error::format(path, "metadata", "names that can be stored", e.to_string())
         };
         let metadata = [
             ("format", FORMAT.to_string()),
             ("name", self.name.clone()),
-            (
-                "classes",
-                serde_json::to_string(&self.classes).map_err(as_json)?,
-            ),
-            (
-                "normalise",
-                serde_json::to_string(&self.normalise).map_err(as_json)?,
-            ),
+            ("classes", serde_json::to_string(&self.classes).map_err(as_json)?),
+            ("normalise", serde_json::to_string(&self.normalise).map_err(as_json)?),
             ("source", self.source.to_string()),
             ("fingerprint", self.fingerprint()),
         ];
@@ -196,17 +172,11 @@ impl Dataset {
         };
         let format = metadata("format", FORMAT)?;
         if format != FORMAT {
-            return Err(Error::format(
-                file.path(),
-                "metadata key 'format'",
-                FORMAT,
-                format,
-            ));
+            return Err(Error::format(file.path(), "metadata key 'format'", FORMAT, format));
         }
         let name = metadata("name", "the name of the data set")?.to_string();
         let classes: Vec<String> = parse(&file, "classes", metadata("classes", "class names")?)?;
-        let normalise: Normalisation =
-            parse(&file, "normalise", metadata("normalise", "mean and sd")?)?;
+        let normalise: Normalisation = parse(&file, "normalise", metadata("normalise", "mean and sd")?)?;
         let shape = file.shape("train.images")?;
         let &[_, h, w, c] = shape.dims() else {
             return Err(file.wrong("train.images", "shape [N, H, W, C]", shape.to_string()));
@@ -221,13 +191,7 @@ impl Dataset {
                 found,
             ));
         }
-        let dataset = Dataset {
-            name,
-            classes,
-            normalise,
-            image_shape: [h, w, c],
-            file,
-        };
+        let dataset = Dataset { name, classes, normalise, image_shape: [h, w, c], file };
         dataset.check_part(Part::Train)?;
         if dataset.has(Part::Test) {
             dataset.check_part(Part::Test)?;
@@ -244,14 +208,7 @@ impl Dataset {
         let shape = self.file.shape(&images)?;
         let count = self.file.slice::<u32>(&labels, DType::U32)?.len();
         self.file.slice::<u8>(&images, DType::U8)?;
-        if shape.dims()
-            != [
-                count,
-                self.image_shape[0],
-                self.image_shape[1],
-                self.image_shape[2],
-            ]
-        {
+        if shape.dims() != [count, self.image_shape[0], self.image_shape[1], self.image_shape[2]] {
             let expected = format!("{count} images (one a label) of {:?}", self.image_shape);
             return Err(self.file.wrong(&images, expected, shape.to_string()));
         }
@@ -263,25 +220,15 @@ impl Dataset {
             ));
         }
         let values = self.file.slice::<u32>(&labels, DType::U32)?;
-        if let Some(i) = values
-            .iter()
-            .position(|&l| l as usize >= self.classes.len())
-        {
-            let expected = format!(
-                "labels below {} (the number of class names)",
-                self.classes.len()
-            );
-            return Err(self
-                .file
-                .wrong(&labels, expected, format!("{} at image {i}", values[i])));
+        if let Some(i) = values.iter().position(|&l| l as usize >= self.classes.len()) {
+            let expected = format!("labels below {} (the number of class names)", self.classes.len());
+            return Err(self.file.wrong(&labels, expected, format!("{} at image {i}", values[i])));
         }
         for name in self.attribute_names(part) {
             let key = format!("{}.attributes.{name}", part.name());
             let found = self.file.slice::<u32>(&key, DType::U32)?.len();
             if found != count {
-                return Err(self
-                    .file
-                    .wrong(&key, format!("{count} values"), found.to_string()));
+                return Err(self.file.wrong(&key, format!("{count} values"), found.to_string()));
             }
         }
         Ok(())
@@ -324,37 +271,21 @@ impl Dataset {
         // Present parts were checked at opening.
         let bytes = self.file.bytes(&key("images")).unwrap_or(&[]);
         let labels = self.file.slice(&key("labels"), DType::U32).unwrap_or(&[]);
-        Images {
-            shape: self.image_shape,
-            bytes,
-            labels,
-        }
+        Images { shape: self.image_shape, bytes, labels }
     }
 
     pub fn attribute_names(&self, part: Part) -> Vec<String> {
         let prefix = format!("{}.attributes.", part.name());
-        self.file
-            .names()
-            .iter()
-            .filter_map(|n| n.strip_prefix(&prefix).map(str::to_string))
-            .collect()
+        self.file.names().iter().filter_map(|n| n.strip_prefix(&prefix).map(str::to_string)).collect()
     }
 
     /// Values of an attribute, if the data set has it.
     pub fn attribute(&self, part: Part, name: &str) -> Option<&[u32]> {
-        self.file
-            .slice(&format!("{}.attributes.{name}", part.name()), DType::U32)
-            .ok()
+        self.file.slice(&format!("{}.attributes.{name}", part.name()), DType::U32).ok()
     }
 }
 
 fn parse<T: serde::de::DeserializeOwned>(file: &TensorFile, key: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|e| {
-        Error::format(
-            file.path(),
-            format!("metadata key '{key}'"),
-            "valid JSON",
-            e.to_string(),
-        )
-    })
+    serde_json::from_str(text)
+        .map_err(|e| Error::format(file.path(), format!("metadata key '{key}'"), "valid JSON", e.to_string()))
 }

@@ -23,13 +23,7 @@ impl FromStr for LabelBudget {
     /// `all`, `1%`, `600`, `60/class`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is not a label budget: write all, 1%, 600 or 60/class");
-        let positive = |s: &str| {
-            s.trim()
-                .parse::<usize>()
-                .ok()
-                .filter(|&n| n > 0)
-                .ok_or_else(wrong)
-        };
+        let positive = |s: &str| s.trim().parse::<usize>().ok().filter(|&n| n > 0).ok_or_else(wrong);
         if text == "all" {
             Ok(LabelBudget::All)
         } else if let Some(percent) = text.strip_suffix('%') {
@@ -80,9 +74,7 @@ pub fn stratified(
     for (i, &label) in labels.iter().enumerate() {
         let class = members.get_mut(label as usize);
         class
-            .ok_or_else(|| {
-                Error::usage(format!("label {label} of image {i} is not below {classes}"))
-            })?
+            .ok_or_else(|| Error::usage(format!("label {label} of image {i} is not below {classes}")))?
             .push(i as u32);
     }
     for (class, members) in members.iter_mut().enumerate() {
@@ -114,19 +106,13 @@ pub fn stratified(
         LabelBudget::PerClass(count) => {
             if let Some(class) = left.iter().position(|&s| s > 0 && s < count) {
                 let have = left[class];
-                return Err(Error::usage(format!(
-                    "class {class} has {have} images, {count} were asked for"
-                )));
+                return Err(Error::usage(format!("class {class} has {have} images, {count} were asked for")));
             }
             left.iter().map(|&s| count.min(s)).collect()
         }
         _ => share_out(wanted, &left, 1),
     };
-    let mut split = Split {
-        labelled: Vec::new(),
-        validation: Vec::new(),
-        unlabelled: Vec::new(),
-    };
+    let mut split = Split { labelled: Vec::new(), validation: Vec::new(), unlabelled: Vec::new() };
     for (members, (held, kept)) in members.iter().zip(held.into_iter().zip(kept)) {
         let (validation, rest) = members.split_at(held);
         let (labelled, unlabelled) = rest.split_at(kept);
@@ -134,11 +120,7 @@ pub fn stratified(
         split.labelled.extend(labelled);
         split.unlabelled.extend(unlabelled);
     }
-    for list in [
-        &mut split.labelled,
-        &mut split.validation,
-        &mut split.unlabelled,
-    ] {
+    for list in [&mut split.labelled, &mut split.validation, &mut split.unlabelled] {
         list.sort_unstable();
     }
     Ok(split)
@@ -149,10 +131,8 @@ pub fn stratified(
 fn share_out(total: usize, sizes: &[usize], least: usize) -> Vec<usize> {
     let all: usize = sizes.iter().sum();
     let exact = |s: usize| total as f64 * s as f64 / all.max(1) as f64;
-    let mut shares: Vec<usize> = sizes
-        .iter()
-        .map(|&s| (exact(s) as usize).max(least.min(s)).min(s))
-        .collect();
+    let mut shares: Vec<usize> =
+        sizes.iter().map(|&s| (exact(s) as usize).max(least.min(s)).min(s)).collect();
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|&a, &b| exact(sizes[b]).fract().total_cmp(&exact(sizes[a]).fract()));
     while shares.iter().sum::<usize>() < total {
@@ -222,11 +202,7 @@ mod tests {
     #[test]
     fn impossible_budgets_are_refused() {
         let labels = labels(50, 5);
-        for budget in [
-            LabelBudget::Count(51),
-            LabelBudget::Count(4),
-            LabelBudget::PerClass(11),
-        ] {
+        for budget in [LabelBudget::Count(51), LabelBudget::Count(4), LabelBudget::PerClass(11)] {
             assert!(stratified(&labels, 5, budget, 0, 1).is_err(), "{budget}");
         }
         assert!(stratified(&labels, 5, LabelBudget::All, 50, 1).is_err());

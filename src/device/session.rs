@@ -27,10 +27,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(device: Box<dyn Device>) -> Self {
-        Session {
-            device,
-            named: BTreeMap::new(),
-        }
+        Session { device, named: BTreeMap::new() }
     }
 
     pub fn device(&self) -> &dyn Device {
@@ -47,8 +44,7 @@ impl Session {
             ))),
             None => {
                 let buffer = self.device.allocate(kind, len)?;
-                self.named
-                    .insert(name.to_string(), Named { buffer, kind, len });
+                self.named.insert(name.to_string(), Named { buffer, kind, len });
                 Ok(())
             }
         }
@@ -60,16 +56,11 @@ impl Session {
 
     /// Names and sizes of all buffers of real elements, in alphabetic order.
     pub fn reals(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.named
-            .iter()
-            .filter(|(_, n)| n.kind == Kind::Real)
-            .map(|(name, n)| (name.as_str(), n.len))
+        self.named.iter().filter(|(_, n)| n.kind == Kind::Real).map(|(name, n)| (name.as_str(), n.len))
     }
 
     fn find(&self, name: &str) -> Result<&Named> {
-        self.named
-            .get(name)
-            .ok_or_else(|| Error::Device(format!("no buffer is named '{name}'")))
+        self.named.get(name).ok_or_else(|| Error::Device(format!("no buffer is named '{name}'")))
     }
 
     pub fn write(&mut self, name: &str, values: HostSlice<'_>) -> Result<()> {
@@ -85,16 +76,14 @@ impl Session {
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
         let named = self.find(name)?;
         let mut values = vec![0.0; named.len];
-        self.device
-            .read(named.buffer, HostSliceMut::F32(&mut values))?;
+        self.device.read(named.buffer, HostSliceMut::F32(&mut values))?;
         Ok(values)
     }
 
     pub fn read_f64(&self, name: &str) -> Result<Vec<f64>> {
         let named = self.find(name)?;
         let mut values = vec![0.0; named.len];
-        self.device
-            .read(named.buffer, HostSliceMut::F64(&mut values))?;
+        self.device.read(named.buffer, HostSliceMut::F64(&mut values))?;
         Ok(values)
     }
 
@@ -106,26 +95,15 @@ impl Session {
     /// buffers that do not exist yet are made, filled with zeros.
     pub fn bind(&mut self, program: Program, rename: impl Fn(&str) -> String) -> Result<Bound> {
         let plan = self.device.plan(program);
-        let wanted: Vec<(String, Kind, usize)> = plan
-            .bindings
-            .iter()
-            .map(|b| (rename(&b.name), b.kind, b.len))
-            .collect();
-        let outputs = plan
-            .outputs
-            .iter()
-            .map(|o| (o.name.clone(), o.place.len))
-            .collect();
+        let wanted: Vec<(String, Kind, usize)> =
+            plan.bindings.iter().map(|b| (rename(&b.name), b.kind, b.len)).collect();
+        let outputs = plan.outputs.iter().map(|o| (o.name.clone(), o.place.len)).collect();
         let mut leaves = Vec::with_capacity(wanted.len());
         for (name, kind, len) in wanted {
             self.declare(&name, kind, len)?;
             leaves.push(self.find(&name)?.buffer);
         }
-        Ok(Bound {
-            program,
-            leaves,
-            outputs,
-        })
+        Ok(Bound { program, leaves, outputs })
     }
 
     pub fn run(&mut self, bound: &Bound) -> Result<()> {
@@ -138,11 +116,8 @@ impl Session {
             .outputs
             .iter()
             .position(|(n, len)| n == name && *len == values.len())
-            .ok_or_else(|| {
-                Error::Device(format!("no output '{name}' of {} elements", values.len()))
-            })?;
-        self.device
-            .read_output(bound.program, index, HostSliceMut::F32(values))
+            .ok_or_else(|| Error::Device(format!("no output '{name}' of {} elements", values.len())))?;
+        self.device.read_output(bound.program, index, HostSliceMut::F32(values))
     }
 
     /// Every scalar output of the last run, by name.
@@ -151,8 +126,7 @@ impl Session {
         for (index, (name, len)) in bound.outputs.iter().enumerate() {
             if *len == 1 {
                 let mut value = [0.0];
-                self.device
-                    .read_output(bound.program, index, HostSliceMut::F64(&mut value))?;
+                self.device.read_output(bound.program, index, HostSliceMut::F64(&mut value))?;
                 all.push((name.as_str(), value[0]));
             }
         }

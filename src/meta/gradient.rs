@@ -132,11 +132,7 @@ pub fn meta_gradient(
     let outer_decoder = outer.split_off(shared);
 
     let mut adjoint: Vec<Option<Var>> = outer.iter().map(|&v| Some(v)).collect();
-    adjoint.extend(
-        outer_decoder
-            .iter()
-            .map(|&v| (problem.main.is_none() && through).then_some(v)),
-    );
+    adjoint.extend(outer_decoder.iter().map(|&v| (problem.main.is_none() && through).then_some(v)));
     // A decoder of another task plays no part in the outer loss.
     adjoint.resize(shared + problem.phi.len(), None);
     if order == Order::Second {
@@ -150,11 +146,7 @@ pub fn meta_gradient(
         }
     }
     Gradient {
-        meta: adjoint[..shared]
-            .iter()
-            .zip(&outer)
-            .map(|(a, &o)| a.unwrap_or(o))
-            .collect(),
+        meta: adjoint[..shared].iter().zip(&outer).map(|(a, &o)| a.unwrap_or(o)).collect(),
         outer,
         outer_decoder,
         inner_decoder,
@@ -194,9 +186,8 @@ fn sweep(
                 (_, _, p) => p,
             };
         }
-        let seeds: Vec<(Var, Var)> = (0..width)
-            .filter_map(|i| momentum[i].map(|direction| (psi[i], direction)))
-            .collect();
+        let seeds: Vec<(Var, Var)> =
+            (0..width).filter_map(|i| momentum[i].map(|direction| (psi[i], direction))).collect();
         let products = t.tangent(&seeds, &gradient[..width]);
         for (a, product) in adjoint.iter_mut().zip(products) {
             *a = match (*a, product) {

@@ -50,16 +50,9 @@ pub const RULES: &[Rule] = &[
 
 impl Rule {
     pub fn named(name: &str) -> Result<Rule> {
-        RULES
-            .iter()
-            .copied()
-            .find(|r| r.name == name)
-            .ok_or_else(|| {
-                let known: Vec<&str> = RULES.iter().map(|r| r.name).collect();
-                Error::usage(format!(
-                    "unknown rule '{name}'; known: {}",
-                    known.join(", ")
-                ))
-            })
+        RULES.iter().copied().find(|r| r.name == name).ok_or_else(|| {
+            let known: Vec<&str> = RULES.iter().map(|r| r.name).collect();
+            Error::usage(format!("unknown rule '{name}'; known: {}", known.join(", ")))
+        })
     }
 }

@@ -12,9 +12,7 @@ pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
     sizes.sort_unstable();
     sizes.dedup();
     for size in sizes {
-        let tasks = (1..=setup.tasks.len())
-            .filter(|&t| setup.tasks[t - 1] == size)
-            .collect();
+        let tasks = (1..=setup.tasks.len()).filter(|&t| setup.tasks[t - 1] == size).collect();
         programs.push(episode(setup, Some(size), tasks));
     }
     programs
@@ -25,26 +23,13 @@ fn episode(setup: &Setup, auxiliary: Option<usize>, tasks: Vec<usize>) -> StepPr
     let (rule, constants) = (setup.rule, &setup.constants);
     let mut r = Recorder::new(setup);
     // Labels of the main task are known for labelled images only.
-    let source = if setup.unlabelled && auxiliary.is_some() {
-        Batch::Pool
-    } else {
-        Batch::Labelled
-    };
-    let inner_batch = (
-        r.images("inner.images", source),
-        r.labels("inner.labels", source, None),
-    );
-    let outer_batch = (
-        r.images("outer.images", Batch::Fresh),
-        r.labels("outer.labels", Batch::Fresh, Some(0)),
-    );
+    let source = if setup.unlabelled && auxiliary.is_some() { Batch::Pool } else { Batch::Labelled };
+    let inner_batch = (r.images("inner.images", source), r.labels("inner.labels", source, None));
+    let outer_batch =
+        (r.images("outer.images", Batch::Fresh), r.labels("outer.labels", Batch::Fresh, Some(0)));
     let (alpha, beta) = (r.rate("alpha"), r.rate("beta"));
     // To the letter, a decoder moves by the inner rate.
-    let decoder_rate = if rule.plain {
-        alpha
-    } else {
-        r.rate("decoder_rate")
-    };
+    let decoder_rate = if rule.plain { alpha } else { r.rate("decoder_rate") };
     let shared = r.shared();
     let main = r.decoder(0, setup.classes);
     let task = auxiliary.map(|classes| r.task_decoder(classes));
@@ -74,12 +59,7 @@ fn episode(setup: &Setup, auxiliary: Option<usize>, tasks: Vec<usize>) -> StepPr
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, inner_batch, theta, phi);
     let outer_loss =
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, outer_batch, theta, phi);
-    let inner = Inner {
-        steps: constants.inner_steps,
-        alpha,
-        momentum: 0.0,
-        weight_decay: 0.0,
-    };
+    let inner = Inner { steps: constants.inner_steps, alpha, momentum: 0.0, weight_decay: 0.0 };
     let problem = Problem {
         theta: &theta,
         phi: &phi,
@@ -87,35 +67,16 @@ fn episode(setup: &Setup, auxiliary: Option<usize>, tasks: Vec<usize>) -> StepPr
         inner_loss: &inner_loss,
         outer_loss: &outer_loss,
     };
-    let g = meta_gradient(
-        &mut r.tape,
-        &problem,
-        inner,
-        rule.order,
-        constants.hessian,
-        false,
-    );
+    let g = meta_gradient(&mut r.tape, &problem, inner, rule.order, constants.hessian, false);
     diagnostics(&mut r.tape, &g);
 
-    let inner_decoder = if rule.plain {
-        g.inner_decoder.clone()
-    } else {
-        r.clip(g.inner_decoder.clone())
-    };
+    let inner_decoder = if rule.plain { g.inner_decoder.clone() } else { r.clip(g.inner_decoder.clone()) };
     r.sgd(&decoder.clone(), &inner_decoder, decoder_rate, rule.plain);
     if constants.train_main_decoder_on_meta {
-        let gradient = if rule.plain {
-            g.outer_decoder.clone()
-        } else {
-            r.clip(g.outer_decoder.clone())
-        };
+        let gradient = if rule.plain { g.outer_decoder.clone() } else { r.clip(g.outer_decoder.clone()) };
         r.sgd(&main, &gradient, decoder_rate, rule.plain);
     }
-    let meta = if rule.plain {
-        g.meta.clone()
-    } else {
-        r.clip(g.meta.clone())
-    };
+    let meta = if rule.plain { g.meta.clone() } else { r.clip(g.meta.clone()) };
     r.sgd(&shared, &meta, beta, rule.plain);
     r.tape.output("inner_loss", g.inner_loss);
     r.tape.output("loss", g.outer_loss);
@@ -150,12 +111,7 @@ fn diagnostics(t: &mut Tape, g: &Gradient) {
         let by_one = t.div(product, outer);
         t.div(by_one, size)
     };
-    let change: Vec<Var> = g
-        .meta
-        .iter()
-        .zip(&g.outer)
-        .map(|(&m, &o)| t.sub(m, o))
-        .collect();
+    let change: Vec<Var> = g.meta.iter().zip(&g.outer).map(|(&m, &o)| t.sub(m, o)).collect();
     let change = norm(t, &change);
     let ratio = t.div(change, outer);
     let to_exact = cosine(t, &g.meta);
@@ -186,10 +142,7 @@ fn two_steps(
     let start = r.values(shared);
 
     // The look-ahead point moves away from θ and comes back: only its momentum stays.
-    let lookahead = super::Group {
-        values: shared.values.clone(),
-        buffers: inner_buffers,
-    };
+    let lookahead = super::Group { values: shared.values.clone(), buffers: inner_buffers };
     let mut first: Option<Vec<Var>> = None;
     let mut inner_loss = None;
     for _ in 0..constants.inner_steps {
@@ -217,10 +170,7 @@ fn two_steps(
     for (&state, &value) in shared.values.iter().zip(&start) {
         r.states[state].value = value;
     }
-    let auxiliary = super::Group {
-        values: shared.values.clone(),
-        buffers: auxiliary_buffers,
-    };
+    let auxiliary = super::Group { values: shared.values.clone(), buffers: auxiliary_buffers };
     let first = first.unwrap_or_else(|| gradient.clone());
     r.sgd(&auxiliary, &first, alpha, false);
     r.sgd(shared, &gradient, beta, false);
@@ -233,12 +183,7 @@ fn two_steps(
         t.div(product, size)
     };
     r.tape.output("alignment", alignment);
-    r.tape
-        .output("inner_loss", inner_loss.unwrap_or(outer_loss));
+    r.tape.output("inner_loss", inner_loss.unwrap_or(outer_loss));
     r.tape.output("loss", outer_loss);
-    debug_assert_ne!(
-        constants.hessian,
-        Hessian::Joint,
-        "checked when the configuration is read"
-    );
+    debug_assert_ne!(constants.hessian, Hessian::Joint, "checked when the configuration is read");
 }

@@ -56,10 +56,7 @@ impl Method {
     pub fn named(name: &str) -> Result<&'static Method> {
         ALL.iter().find(|m| m.name == name).ok_or_else(|| {
             let known: Vec<&str> = ALL.iter().map(|m| m.name).collect();
-            Error::usage(format!(
-                "unknown method '{name}'; known: {}",
-                known.join(", ")
-            ))
+            Error::usage(format!("unknown method '{name}'; known: {}", known.join(", ")))
         })
     }
 
@@ -161,12 +158,7 @@ struct Group {
 
 impl<'a> Recorder<'a> {
     fn new(setup: &'a Setup) -> Self {
-        Recorder {
-            setup,
-            tape: Tape::new(),
-            feeds: Vec::new(),
-            states: Vec::new(),
-        }
+        Recorder { setup, tape: Tape::new(), feeds: Vec::new(), states: Vec::new() }
     }
 
     fn images(&mut self, name: &str, batch: Batch) -> Var {
@@ -176,8 +168,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn labels(&mut self, name: &str, batch: Batch, task: Option<usize>) -> Var {
-        self.feeds
-            .push((name.to_string(), Feed::Labels(batch, task)));
+        self.feeds.push((name.to_string(), Feed::Labels(batch, task)));
         self.tape.leaf(name, Kind::U32, [self.setup.batch])
     }
 
@@ -192,16 +183,8 @@ impl<'a> Recorder<'a> {
     }
 
     /// Leaves for parameters, named by `rename`, and for momentum buffers of the given suffixes.
-    fn group(
-        &mut self,
-        parameters: &[Parameter],
-        rename: impl Fn(&str) -> String,
-        suffix: &str,
-    ) -> Group {
-        let values = parameters
-            .iter()
-            .map(|p| self.state(rename(&p.name), p))
-            .collect();
+    fn group(&mut self, parameters: &[Parameter], rename: impl Fn(&str) -> String, suffix: &str) -> Group {
+        let values = parameters.iter().map(|p| self.state(rename(&p.name), p)).collect();
         let buffers = self.buffers(parameters, rename, suffix);
         Group { values, buffers }
     }
@@ -216,10 +199,7 @@ impl<'a> Recorder<'a> {
         if self.setup.constants.momentum == 0.0 {
             return Vec::new();
         }
-        parameters
-            .iter()
-            .map(|p| self.state(format!("{}.{suffix}", rename(&p.name)), p))
-            .collect()
+        parameters.iter().map(|p| self.state(format!("{}.{suffix}", rename(&p.name)), p)).collect()
     }
 
     fn shared(&mut self) -> Group {
@@ -227,11 +207,7 @@ impl<'a> Recorder<'a> {
     }
 
     fn decoder(&mut self, task: usize, classes: usize) -> Group {
-        self.group(
-            &self.setup.net.decoder(task, classes),
-            str::to_string,
-            MOMENTUM,
-        )
+        self.group(&self.setup.net.decoder(task, classes), str::to_string, MOMENTUM)
     }
 
     /// The decoder of whichever auxiliary task the program is bound to.
@@ -277,12 +253,7 @@ impl<'a> Recorder<'a> {
         for state in self.states {
             state.store(&mut self.tape);
         }
-        StepProgram {
-            tape: self.tape,
-            feeds: self.feeds,
-            tasks,
-            images,
-        }
+        StepProgram { tape: self.tape, feeds: self.feeds, tasks, images }
     }
 }
 

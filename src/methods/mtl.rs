@@ -11,16 +11,8 @@ pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
     let shared = r.shared();
     let theta = r.values(&shared);
 
-    let source = if setup.unlabelled {
-        Batch::Pool
-    } else {
-        Batch::Labelled
-    };
-    let main_source = if setup.unlabelled {
-        Batch::Fresh
-    } else {
-        Batch::Labelled
-    };
+    let source = if setup.unlabelled { Batch::Pool } else { Batch::Labelled };
+    let main_source = if setup.unlabelled { Batch::Fresh } else { Batch::Labelled };
     let main_images = r.images("images", main_source);
     let main_features = setup.net.record(&mut r.tape, main_images, &theta);
     let features = if setup.unlabelled {
@@ -32,15 +24,8 @@ pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
 
     let mut decoders = Vec::new();
     let mut losses = Vec::new();
-    for (task, &classes) in std::iter::once(&setup.classes)
-        .chain(&setup.tasks)
-        .enumerate()
-    {
-        let (from, of) = if task == 0 {
-            (main_features, main_source)
-        } else {
-            (features, source)
-        };
+    for (task, &classes) in std::iter::once(&setup.classes).chain(&setup.tasks).enumerate() {
+        let (from, of) = if task == 0 { (main_features, main_source) } else { (features, source) };
         let labels = r.labels(&format!("labels.{task}"), of, Some(task));
         let decoder = r.decoder(task, classes);
         let phi = r.values(&decoder);
@@ -48,10 +33,7 @@ pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
         losses.push(r.tape.cross_entropy(logits, labels));
         decoders.push(decoder);
     }
-    let total = losses
-        .iter()
-        .skip(1)
-        .fold(losses[0], |sum, &l| r.tape.add(sum, l));
+    let total = losses.iter().skip(1).fold(losses[0], |sum, &l| r.tape.add(sum, l));
     let loss = r.tape.scale(total, 1.0 / losses.len() as f64);
 
     let groups: Vec<_> = std::iter::once(shared).chain(decoders).collect();

@@ -4,10 +4,7 @@ use super::{Batch, Recorder, Setup, StepProgram, task_loss};
 
 pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
     let mut r = Recorder::new(setup);
-    let batch = (
-        r.images("images", Batch::Labelled),
-        r.labels("labels.0", Batch::Labelled, Some(0)),
-    );
+    let batch = (r.images("images", Batch::Labelled), r.labels("labels.0", Batch::Labelled, Some(0)));
     let rate = r.rate("rate");
     let (shared, decoder) = (r.shared(), r.decoder(0, setup.classes));
     let (theta, phi) = (r.values(&shared), r.values(&decoder));

@@ -29,10 +29,7 @@ impl Sizes {
         if !fits || self.depth == 0 || self.latent == 0 || self.colours == 0 {
             return Err(Error::shape(
                 "autoencoder",
-                format!(
-                    "images must be {} times a power of two wide; {self:?}",
-                    self.latent_size
-                ),
+                format!("images must be {} times a power of two wide; {self:?}", self.latent_size),
             ));
         }
         Ok(())
@@ -50,26 +47,13 @@ impl Sizes {
 }
 
 /// A stack of convolutions: channels in, channels out, filter size of each.
-fn convolutions(
-    prefix: &str,
-    sizes: impl IntoIterator<Item = (usize, usize, usize)>,
-) -> Vec<Parameter> {
+fn convolutions(prefix: &str, sizes: impl IntoIterator<Item = (usize, usize, usize)>) -> Vec<Parameter> {
     let mut all = Vec::new();
     for (i, (from, to, filter)) in sizes.into_iter().enumerate() {
         let sd = 1.0 / ((1.0 + SLOPE * SLOPE) * (filter * filter * from) as f64).sqrt();
         let shape = [to, filter, filter, from];
-        all.push(Parameter::new(
-            format!("{prefix}.{i}.weight"),
-            shape,
-            Layout::Filter,
-            Initial::Normal(sd),
-        ));
-        all.push(Parameter::new(
-            format!("{prefix}.{i}.bias"),
-            [to],
-            Layout::Plain,
-            Initial::Zero,
-        ));
+        all.push(Parameter::new(format!("{prefix}.{i}.weight"), shape, Layout::Filter, Initial::Normal(sd)));
+        all.push(Parameter::new(format!("{prefix}.{i}.bias"), [to], Layout::Plain, Initial::Zero));
     }
     all
 }
@@ -93,10 +77,7 @@ pub fn encoder_parameters(prefix: &str, s: &Sizes) -> Vec<Parameter> {
         sizes.extend([(channels, s.depth << k, 3), (s.depth << k, s.depth << k, 3)]);
         channels = s.depth << k;
     }
-    sizes.extend([
-        (channels, s.depth << s.scales(), 3),
-        (s.depth << s.scales(), s.latent, 3),
-    ]);
+    sizes.extend([(channels, s.depth << s.scales(), 3), (s.depth << s.scales(), s.latent, 3)]);
     convolutions(prefix, sizes)
 }
 
@@ -156,20 +137,12 @@ mod tests {
 
     #[test]
     fn a_code_decodes_to_an_image_of_the_same_size() {
-        let sizes = Sizes {
-            size: 32,
-            colours: 1,
-            depth: 16,
-            latent: 16,
-            latent_size: 4,
-        };
+        let sizes = Sizes { size: 32, colours: 1, depth: 16, latent: 16, latent_size: 4 };
         sizes.check().unwrap();
         assert_eq!((sizes.scales(), sizes.code()), (3, 256));
         let mut t = Tape::new();
         let leaves = |t: &mut Tape, p: Vec<Parameter>| {
-            p.iter()
-                .map(|p| t.input(p.name.clone(), p.shape))
-                .collect::<Vec<_>>()
+            p.iter().map(|p| t.input(p.name.clone(), p.shape)).collect::<Vec<_>>()
         };
         let (enc, dec) = (
             leaves(&mut t, encoder_parameters("encoder", &sizes)),

@@ -40,13 +40,10 @@ pub const NETS: &[Architecture] = &[
 
 impl Architecture {
     pub fn named(name: &str) -> Result<Architecture> {
-        NETS.iter()
-            .copied()
-            .find(|a| a.name == name)
-            .ok_or_else(|| {
-                let known: Vec<&str> = NETS.iter().map(|a| a.name).collect();
-                Error::usage(format!("unknown net '{name}'; known: {}", known.join(", ")))
-            })
+        NETS.iter().copied().find(|a| a.name == name).ok_or_else(|| {
+            let known: Vec<&str> = NETS.iter().map(|a| a.name).collect();
+            Error::usage(format!("unknown net '{name}'; known: {}", known.join(", ")))
+        })
     }
 }
 
@@ -66,40 +63,20 @@ pub struct Net {
 
 impl Net {
     pub fn new(architecture: Architecture, input: [usize; 3]) -> Result<Self> {
-        let net = Net {
-            architecture,
-            input,
-        };
+        let net = Net { architecture, input };
         let [h, w, c] = net.output();
         if h == 0 || w == 0 || c == 0 || input[2] == 0 {
             let [h, w, c] = input;
-            let what = format!(
-                "{} has {} pooling steps",
-                architecture.name,
-                architecture.channels.len()
-            );
-            return Err(Error::shape(
-                "net",
-                format!("{what}; {h}x{w}x{c} images are too small for it"),
-            ));
+            let what = format!("{} has {} pooling steps", architecture.name, architecture.channels.len());
+            return Err(Error::shape("net", format!("{what}; {h}x{w}x{c} images are too small for it")));
         }
         Ok(net)
     }
 
     /// Height, width, channels of the features.
     pub fn output(&self) -> [usize; 3] {
-        let shrink = |size: usize| {
-            self.architecture
-                .channels
-                .iter()
-                .fold(size, |s, _| s / WINDOW)
-        };
-        let channels = self
-            .architecture
-            .channels
-            .last()
-            .copied()
-            .unwrap_or(self.input[2]);
+        let shrink = |size: usize| self.architecture.channels.iter().fold(size, |s, _| s / WINDOW);
+        let channels = self.architecture.channels.last().copied().unwrap_or(self.input[2]);
         [shrink(self.input[0]), shrink(self.input[1]), channels]
     }
 
@@ -115,18 +92,8 @@ impl Net {
         for (i, &channels) in self.architecture.channels.iter().enumerate() {
             let bound = Initial::Uniform(1.0 / ((inputs * FILTER * FILTER) as f64).sqrt());
             let shape = [channels, FILTER, FILTER, inputs];
-            all.push(Parameter::new(
-                format!("layers.{i}.weight"),
-                shape,
-                Layout::Filter,
-                bound,
-            ));
-            all.push(Parameter::new(
-                format!("layers.{i}.bias"),
-                [channels],
-                Layout::Plain,
-                bound,
-            ));
+            all.push(Parameter::new(format!("layers.{i}.weight"), shape, Layout::Filter, bound));
+            all.push(Parameter::new(format!("layers.{i}.bias"), [channels], Layout::Plain, bound));
             inputs = channels;
         }
         all
@@ -136,24 +103,10 @@ impl Net {
     pub fn decoder(&self, task: usize, classes: usize) -> [Parameter; 2] {
         let [height, width, channels] = self.output();
         let bound = Initial::Uniform(1.0 / (self.features() as f64).sqrt());
-        let layout = Layout::Features {
-            height,
-            width,
-            channels,
-        };
+        let layout = Layout::Features { height, width, channels };
         [
-            Parameter::new(
-                format!("decoder.{task}.weight"),
-                [classes, self.features()],
-                layout,
-                bound,
-            ),
-            Parameter::new(
-                format!("decoder.{task}.bias"),
-                [classes],
-                Layout::Plain,
-                bound,
-            ),
+            Parameter::new(format!("decoder.{task}.weight"), [classes, self.features()], layout, bound),
+            Parameter::new(format!("decoder.{task}.bias"), [classes], Layout::Plain, bound),
         ]
     }
 
@@ -196,11 +149,7 @@ mod tests {
         ] {
             let net = Net::new(Architecture::named(name).unwrap(), input).unwrap();
             assert_eq!(net.features(), features, "{name}");
-            assert_eq!(
-                net.parameters().iter().map(Parameter::len).sum::<usize>(),
-                count,
-                "{name}"
-            );
+            assert_eq!(net.parameters().iter().map(Parameter::len).sum::<usize>(), count, "{name}");
         }
     }
 

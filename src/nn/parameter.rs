@@ -12,11 +12,7 @@ pub enum Layout {
     /// Files `[K, C, R, S]`, here `[K, R, S, C]`.
     Filter,
     /// Matrix `[L, C·H·W]` over features flattened in the order C, H, W; here H, W, C.
-    Features {
-        height: usize,
-        width: usize,
-        channels: usize,
-    },
+    Features { height: usize, width: usize, channels: usize },
     /// The same in both.
     Plain,
 }
@@ -40,18 +36,8 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    pub fn new(
-        name: impl Into<String>,
-        shape: impl Into<Shape>,
-        layout: Layout,
-        initial: Initial,
-    ) -> Self {
-        Parameter {
-            name: name.into(),
-            shape: shape.into(),
-            layout,
-            initial,
-        }
+    pub fn new(name: impl Into<String>, shape: impl Into<Shape>, layout: Layout, initial: Initial) -> Self {
+        Parameter { name: name.into(), shape: shape.into(), layout, initial }
     }
 
     pub fn len(&self) -> usize {
@@ -86,14 +72,7 @@ impl Parameter {
     fn positions(&self) -> Box<dyn Iterator<Item = usize> + '_> {
         let (rows, a, b) = match (self.layout, self.shape.dims()) {
             (Layout::Filter, &[k, r, s, c]) => (k, r * s, c),
-            (
-                Layout::Features {
-                    height,
-                    width,
-                    channels,
-                },
-                &[l, _],
-            ) => (l, height * width, channels),
+            (Layout::Features { height, width, channels }, &[l, _]) => (l, height * width, channels),
             _ => return Box::new(0..self.len()),
         };
         // File order [row, channel, place], here [row, place, channel].
@@ -108,18 +87,14 @@ impl Parameter {
 
     pub fn from_file<T: Copy + Default>(&self, stored: &[T]) -> Vec<T> {
         let mut values = vec![T::default(); self.len()];
-        self.positions()
-            .zip(stored)
-            .for_each(|(i, &v)| values[i] = v);
+        self.positions().zip(stored).for_each(|(i, &v)| values[i] = v);
         values
     }
 }
 
 /// FNV-1a, 32 bits.
 fn name_hash(name: &str) -> u32 {
-    name.bytes().fold(0x811c_9dc5, |h, b| {
-        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
-    })
+    name.bytes().fold(0x811c_9dc5, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -130,24 +105,13 @@ mod tests {
     fn file_layout_is_pytorch_and_comes_back() {
         let filter = Parameter::new("f", [2, 1, 2, 3], Layout::Filter, Initial::Zero);
         // Here [K, R, S, C] = value 100 k + 10 s + c.
-        let here: Vec<f32> = (0..12)
-            .map(|i| (100 * (i / 6) + 10 * (i / 3 % 2) + i % 3) as f32)
-            .collect();
+        let here: Vec<f32> = (0..12).map(|i| (100 * (i / 6) + 10 * (i / 3 % 2) + i % 3) as f32).collect();
         let stored = filter.to_file(&here);
         assert_eq!(filter.file_shape().dims(), [2, 3, 1, 2]);
-        assert_eq!(
-            stored,
-            [
-                0., 10., 1., 11., 2., 12., 100., 110., 101., 111., 102., 112.
-            ]
-        );
+        assert_eq!(stored, [0., 10., 1., 11., 2., 12., 100., 110., 101., 111., 102., 112.]);
         assert_eq!(filter.from_file(&stored), here);
 
-        let layout = Layout::Features {
-            height: 1,
-            width: 2,
-            channels: 3,
-        };
+        let layout = Layout::Features { height: 1, width: 2, channels: 3 };
         let decoder = Parameter::new("d", [1, 6], layout, Initial::Zero);
         let stored = decoder.to_file(&[0., 1., 2., 10., 11., 12.]);
         assert_eq!(stored, [0., 10., 1., 11., 2., 12.]);
@@ -156,16 +120,8 @@ mod tests {
 
     #[test]
     fn initial_values_follow_seed_and_name() {
-        let p = Parameter::new(
-            "layers.0.weight",
-            [4, 3, 3, 2],
-            Layout::Filter,
-            Initial::Uniform(0.1),
-        );
-        let q = Parameter {
-            name: "layers.1.weight".into(),
-            ..p.clone()
-        };
+        let p = Parameter::new("layers.0.weight", [4, 3, 3, 2], Layout::Filter, Initial::Uniform(0.1));
+        let q = Parameter { name: "layers.1.weight".into(), ..p.clone() };
         assert_eq!(p.initial_values(3), p.initial_values(3));
         assert_ne!(p.initial_values(3), p.initial_values(4));
         assert_ne!(p.initial_values(3), q.initial_values(3));

@@ -39,32 +39,15 @@ impl Geometry {
             ));
         };
         if c != cw {
-            return Err(format!(
-                "the input has {c} channels, the filter expects {cw}"
-            ));
+            return Err(format!("the input has {c} channels, the filter expects {cw}"));
         }
         if stride == 0 || r == 0 || s == 0 || h + 2 * pad < r || w + 2 * pad < s {
             return Err(format!(
                 "a {r}x{s} filter with stride {stride} and padding {pad} does not fit {h}x{w}"
             ));
         }
-        let (ho, wo) = (
-            (h + 2 * pad - r) / stride + 1,
-            (w + 2 * pad - s) / stride + 1,
-        );
-        Ok(Geometry {
-            n,
-            h,
-            w,
-            c,
-            k,
-            r,
-            s,
-            stride,
-            pad,
-            ho,
-            wo,
-        })
+        let (ho, wo) = ((h + 2 * pad - r) / stride + 1, (w + 2 * pad - s) / stride + 1);
+        Ok(Geometry { n, h, w, c, k, r, s, stride, pad, ho, wo })
     }
 
     pub fn input(&self) -> Shape {
@@ -124,9 +107,7 @@ impl Rules for Convolution {
     }
 
     fn jvp(&self, t: &mut Tape, node: &Node, _: Var, tangents: &[Option<Var>]) -> Option<Var> {
-        product_rule(t, node, tangents, |t, a, b| {
-            t.convolution(self.direction, self.geometry, a, b)
-        })
+        product_rule(t, node, tangents, |t, a, b| t.convolution(self.direction, self.geometry, a, b))
     }
 
     fn flops(&self, _: &Tape, _: &Node) -> u64 {
@@ -159,14 +140,11 @@ impl Tape {
             Direction::InputGrad => (g.output(), g.filter(), g.input()),
             Direction::WeightGrad => (g.input(), g.output(), g.filter()),
         };
-        let op = Convolution {
-            direction,
-            geometry: g,
-        };
+        let op = Convolution { direction, geometry: g };
         let (fa, fb) = (self.shape(a), self.shape(b));
-        if !self.require(op.name(), fa == sa && fb == sb, || {
-            format!("expected {sa} and {sb}, got {fa} and {fb}")
-        }) {
+        if !self
+            .require(op.name(), fa == sa && fb == sb, || format!("expected {sa} and {sb}, got {fa} and {fb}"))
+        {
             return a;
         }
         self.push(Op::Convolution(op), &[a, b], out, Kind::Real)
@@ -178,10 +156,9 @@ fn each_product(g: &Geometry, mut visit: impl FnMut(usize, usize, usize)) {
     for n in 0..g.n {
         for (i, j) in (0..g.ho).flat_map(|i| (0..g.wo).map(move |j| (i, j))) {
             for (r, s) in (0..g.r).flat_map(|r| (0..g.s).map(move |s| (r, s))) {
-                let (Some(h), Some(w)) = (
-                    (i * g.stride + r).checked_sub(g.pad),
-                    (j * g.stride + s).checked_sub(g.pad),
-                ) else {
+                let (Some(h), Some(w)) =
+                    ((i * g.stride + r).checked_sub(g.pad), (j * g.stride + s).checked_sub(g.pad))
+                else {
                     continue;
                 };
                 if h >= g.h || w >= g.w {
@@ -233,27 +210,15 @@ pub(super) fn examples() -> Vec<Example> {
         let Ok(g) = Geometry::new([n, h, w, c].into(), [k, r, s, c].into(), stride, pad) else {
             continue;
         };
-        for direction in [
-            Direction::Forward,
-            Direction::InputGrad,
-            Direction::WeightGrad,
-        ] {
+        for direction in [Direction::Forward, Direction::InputGrad, Direction::WeightGrad] {
             let (a, b) = match direction {
                 Direction::Forward => (g.input(), g.filter()),
                 Direction::InputGrad => (g.output(), g.filter()),
                 Direction::WeightGrad => (g.input(), g.output()),
             };
-            let op = Convolution {
-                direction,
-                geometry: g,
-            };
+            let op = Convolution { direction, geometry: g };
             all.push(Example::new(
-                format!(
-                    "{} {} with {} stride {stride} pad {pad}",
-                    op.name(),
-                    g.input(),
-                    g.filter()
-                ),
+                format!("{} {} with {} stride {stride} pad {pad}", op.name(), g.input(), g.filter()),
                 vec![real(a), real(b)],
                 move |t, v| t.convolution(direction, g, v[0], v[1]),
                 move |x| reference(direction, &g, x),

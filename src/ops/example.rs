@@ -58,47 +58,26 @@ impl Example {
         build: impl Fn(&mut Tape, &[Var]) -> Var + Send + Sync + 'static,
         reference: impl Fn(&[HostTensor]) -> Vec<f64> + Send + Sync + 'static,
     ) -> Self {
-        Example {
-            name: name.into(),
-            operands,
-            build: Box::new(build),
-            reference: Box::new(reference),
-        }
+        Example { name: name.into(), operands, build: Box::new(build), reference: Box::new(reference) }
     }
 }
 
 /// A real operand with values in `[-1, 1)`.
 pub fn real(shape: impl Into<Shape>) -> Operand {
-    Operand {
-        shape: shape.into(),
-        kind: Kind::Real,
-        draw: Draw::Uniform(-1.0, 1.0),
-    }
+    Operand { shape: shape.into(), kind: Kind::Real, draw: Draw::Uniform(-1.0, 1.0) }
 }
 
 /// A real operand with values in `[low, high)`.
 pub fn real_in(shape: impl Into<Shape>, low: f64, high: f64) -> Operand {
-    Operand {
-        shape: shape.into(),
-        kind: Kind::Real,
-        draw: Draw::Uniform(low, high),
-    }
+    Operand { shape: shape.into(), kind: Kind::Real, draw: Draw::Uniform(low, high) }
 }
 
 /// A real operand whose values all differ.
 pub fn distinct(shape: impl Into<Shape>) -> Operand {
-    Operand {
-        shape: shape.into(),
-        kind: Kind::Real,
-        draw: Draw::Distinct,
-    }
+    Operand { shape: shape.into(), kind: Kind::Real, draw: Draw::Distinct }
 }
 
 /// An operand of integers below `bound`.
 pub fn index(shape: impl Into<Shape>, kind: Kind, bound: u32) -> Operand {
-    Operand {
-        shape: shape.into(),
-        kind,
-        draw: Draw::Below(bound),
-    }
+    Operand { shape: shape.into(), kind, draw: Draw::Below(bound) }
 }

@@ -64,13 +64,9 @@ impl Tape {
         let indexed = self.node(i).kind == Kind::U32 && si.rank() == 1;
         let shape = match op {
             Gather::Pick if sx.rank() == 2 && si[..] == sx[..1] => Some([sx[0]].into()),
-            Gather::Place { columns } if sx.rank() == 1 && sx == si => {
-                Some([sx[0], columns].into())
-            }
+            Gather::Place { columns } if sx.rank() == 1 && sx == si => Some([sx[0], columns].into()),
             Gather::Rows if sx.rank() == 2 && si.rank() == 1 => Some([si[0], sx[1]].into()),
-            Gather::ScatterRows { rows } if sx.rank() == 2 && si[..] == sx[..1] => {
-                Some([rows, sx[1]].into())
-            }
+            Gather::ScatterRows { rows } if sx.rank() == 2 && si[..] == sx[..1] => Some([rows, sx[1]].into()),
             _ => None,
         };
         match shape {
@@ -78,9 +74,7 @@ impl Tape {
                 let shape: crate::tensor::Shape = shape;
                 self.push(Op::Gather(op), &[x, i], shape, Kind::Real)
             }
-            _ => self.mistake(op.name(), || {
-                format!("values {sx} and indices {si} do not fit")
-            }),
+            _ => self.mistake(op.name(), || format!("values {sx} and indices {si} do not fit")),
         }
     }
 
@@ -112,11 +106,7 @@ pub(super) fn examples() -> Vec<Example> {
             "pick [6, 4]",
             vec![real([6, 4]), labels(6, 4)],
             |t, v| t.pick(v[0], v[1]),
-            |x| {
-                (0..6)
-                    .map(|n| x[0].values[n * 4 + x[1].values[n] as usize])
-                    .collect()
-            },
+            |x| (0..6).map(|n| x[0].values[n * 4 + x[1].values[n] as usize]).collect(),
         ),
         Example::new(
             "place [6] into 4 columns",
@@ -132,11 +122,7 @@ pub(super) fn examples() -> Vec<Example> {
             "gather_rows [5, 3] by [9]",
             vec![real([5, 3]), labels(9, 5)],
             |t, v| t.gather_rows(v[0], v[1]),
-            |x| {
-                (0..27)
-                    .map(|p| x[0].values[x[1].values[p / 3] as usize * 3 + p % 3])
-                    .collect()
-            },
+            |x| (0..27).map(|p| x[0].values[x[1].values[p / 3] as usize * 3 + p % 3]).collect(),
         ),
         Example::new(
             "scatter_rows [9, 3] into 5 rows",
@@ -144,8 +130,7 @@ pub(super) fn examples() -> Vec<Example> {
             |t, v| t.scatter_rows(v[0], v[1], 5),
             |x| {
                 let mut out = vec![0.0; 15];
-                (0..27)
-                    .for_each(|p| out[x[1].values[p / 3] as usize * 3 + p % 3] += x[0].values[p]);
+                (0..27).for_each(|p| out[x[1].values[p / 3] as usize * 3 + p % 3] += x[0].values[p]);
                 out
             },
         ),

@@ -43,9 +43,7 @@ impl Tape {
             return x;
         }
         if node.shape.len() != to.len() {
-            return self.mistake("reshape", || {
-                format!("{} has not as many elements as {to}", node.shape)
-            });
+            return self.mistake("reshape", || format!("{} has not as many elements as {to}", node.shape));
         }
         match node.op {
             Op::Constant(value) => self.constant(value.0, to),
@@ -57,12 +55,7 @@ impl Tape {
     /// `x`, taken as a constant by every derivative.
     pub fn stop_gradient(&mut self, x: Var) -> Var {
         let node = self.node(x);
-        self.push(
-            Op::Layout(Layout::StopGradient),
-            &[x],
-            node.shape,
-            node.kind,
-        )
+        self.push(Op::Layout(Layout::StopGradient), &[x], node.shape, node.kind)
     }
 }
 

@@ -44,9 +44,7 @@ impl Rules for Matmul {
     }
 
     fn jvp(&self, t: &mut Tape, node: &Node, _: Var, tangents: &[Option<Var>]) -> Option<Var> {
-        product_rule(t, node, tangents, |t, a, b| {
-            t.matmul(a, b, self.transpose_a, self.transpose_b)
-        })
+        product_rule(t, node, tangents, |t, a, b| t.matmul(a, b, self.transpose_a, self.transpose_b))
     }
 
     fn flops(&self, t: &Tape, node: &Node) -> u64 {
@@ -58,10 +56,7 @@ impl Rules for Matmul {
 impl Tape {
     /// `op(a) · op(b)`, where `op` transposes if the flag is set. Both flags at once are not supported.
     pub fn matmul(&mut self, a: Var, b: Var, transpose_a: bool, transpose_b: bool) -> Var {
-        let op = Matmul {
-            transpose_a,
-            transpose_b,
-        };
+        let op = Matmul { transpose_a, transpose_b };
         match op.sizes(self.shape(a), self.shape(b)) {
             Some((m, n, _)) => self.push(Op::Matmul(op), &[a, b], [m, n], Kind::Real),
             None => {
@@ -76,23 +71,15 @@ pub(super) fn examples() -> Vec<Example> {
     let mut all = Vec::new();
     for (m, n, k) in [(3, 4, 5), (1, 17, 33), (20, 1, 7), (18, 35, 64)] {
         for (ta, tb) in [(false, false), (false, true), (true, false)] {
-            let op = Matmul {
-                transpose_a: ta,
-                transpose_b: tb,
-            };
+            let op = Matmul { transpose_a: ta, transpose_b: tb };
             all.push(Example::new(
                 format!("{} m {m} n {n} k {k}", op.name()),
-                vec![
-                    real(if ta { [k, m] } else { [m, k] }),
-                    real(if tb { [n, k] } else { [k, n] }),
-                ],
+                vec![real(if ta { [k, m] } else { [m, k] }), real(if tb { [n, k] } else { [k, n] })],
                 move |t, v| t.matmul(v[0], v[1], ta, tb),
                 move |x| {
                     let a = |i, l| x[0].values[if ta { l * m + i } else { i * k + l }];
                     let b = |l, j| x[1].values[if tb { j * k + l } else { l * n + j }];
-                    (0..m * n)
-                        .map(|p| (0..k).map(|l| a(p / n, l) * b(l, p % n)).sum())
-                        .collect()
+                    (0..m * n).map(|p| (0..k).map(|l| a(p / n, l) * b(l, p % n)).sum()).collect()
                 },
             ));
         }

@@ -117,14 +117,7 @@ impl Op {
         }
     }
 
-    pub(crate) fn vjp(
-        &self,
-        tape: &mut Tape,
-        node: &Node,
-        out: Var,
-        grad: Var,
-        input: usize,
-    ) -> Option<Var> {
+    pub(crate) fn vjp(&self, tape: &mut Tape, node: &Node, out: Var, grad: Var, input: usize) -> Option<Var> {
         self.rules()?.vjp(tape, node, out, grad, input)
     }
 
@@ -151,42 +144,15 @@ pub struct Family {
 
 /// Every family of the closed set.
 pub const ALL: &[Family] = &[
-    Family {
-        name: "pointwise",
-        examples: pointwise::examples,
-    },
-    Family {
-        name: "convolution",
-        examples: convolution::examples,
-    },
-    Family {
-        name: "matmul",
-        examples: matmul::examples,
-    },
-    Family {
-        name: "pool",
-        examples: pool::examples,
-    },
-    Family {
-        name: "reduce",
-        examples: reduce::examples,
-    },
-    Family {
-        name: "softmax",
-        examples: softmax::examples,
-    },
-    Family {
-        name: "gather",
-        examples: gather::examples,
-    },
-    Family {
-        name: "random",
-        examples: random::examples,
-    },
-    Family {
-        name: "layout",
-        examples: layout::examples,
-    },
+    Family { name: "pointwise", examples: pointwise::examples },
+    Family { name: "convolution", examples: convolution::examples },
+    Family { name: "matmul", examples: matmul::examples },
+    Family { name: "pool", examples: pool::examples },
+    Family { name: "reduce", examples: reduce::examples },
+    Family { name: "softmax", examples: softmax::examples },
+    Family { name: "gather", examples: gather::examples },
+    Family { name: "random", examples: random::examples },
+    Family { name: "layout", examples: layout::examples },
 ];
 
 impl Tape {
@@ -204,12 +170,7 @@ impl Tape {
     }
 
     /// Checks a rule about operands; on failure the mistake is kept and `false` returned.
-    pub(crate) fn require(
-        &mut self,
-        op: &'static str,
-        rule: bool,
-        detail: impl FnOnce() -> String,
-    ) -> bool {
+    pub(crate) fn require(&mut self, op: &'static str, rule: bool, detail: impl FnOnce() -> String) -> bool {
         if !rule {
             self.mistake(op, detail);
         }

@@ -55,9 +55,7 @@ impl Pointwise {
                 let product = t.mul(factor, slope);
                 t.neg(product)
             }
-            Pointwise::MulStep { slope } if input == 0 => {
-                t.mul_step(factor, node.inputs[1], slope.0)
-            }
+            Pointwise::MulStep { slope } if input == 0 => t.mul_step(factor, node.inputs[1], slope.0),
             Pointwise::MulStep { .. } | Pointwise::Step => return None,
             Pointwise::Neg => t.neg(factor),
             Pointwise::Exp => t.mul(factor, out),
@@ -147,9 +145,8 @@ fn joint_shape(a: Shape, b: Shape) -> Option<Shape> {
 impl Tape {
     fn unary(&mut self, op: Pointwise, a: Var) -> Var {
         let node = self.node(a);
-        let real = self.require(op.name(), node.kind == Kind::Real, || {
-            format!("{:?} is not real", node.kind)
-        });
+        let real =
+            self.require(op.name(), node.kind == Kind::Real, || format!("{:?} is not real", node.kind));
         if !real {
             return a;
         }
@@ -165,10 +162,7 @@ impl Tape {
                 self.push(Op::Pointwise(op), &[a, b], shape, Kind::Real)
             }
             _ => self.mistake(op.name(), || {
-                format!(
-                    "operands {:?} {} and {:?} {} do not fit",
-                    na.kind, na.shape, nb.kind, nb.shape
-                )
+                format!("operands {:?} {} and {:?} {} do not fit", na.kind, na.shape, nb.kind, nb.shape)
             }),
         }
     }
@@ -208,13 +202,7 @@ impl Tape {
 
     /// `a · (x > 0 ? 1 : slope)`.
     pub fn mul_step(&mut self, a: Var, x: Var, slope: f64) -> Var {
-        self.binary(
-            Pointwise::MulStep {
-                slope: Attribute(slope),
-            },
-            a,
-            x,
-        )
+        self.binary(Pointwise::MulStep { slope: Attribute(slope) }, a, x)
     }
 
     /// `x > 0 ? 1 : 0`; its derivative is zero everywhere.
@@ -258,15 +246,8 @@ impl Tape {
 
     /// `x > 0 ? x : slope · x`. The slope must be positive.
     pub fn leaky_relu(&mut self, a: Var, slope: f64) -> Var {
-        self.require("leaky_relu", slope > 0.0, || {
-            format!("the slope must be positive, got {slope}")
-        });
-        self.unary(
-            Pointwise::LeakyRelu {
-                slope: Attribute(slope),
-            },
-            a,
-        )
+        self.require("leaky_relu", slope > 0.0, || format!("the slope must be positive, got {slope}"));
+        self.unary(Pointwise::LeakyRelu { slope: Attribute(slope) }, a)
     }
 
     /// Product with a constant.
@@ -278,22 +259,16 @@ impl Tape {
             return self.constant(value * factor, self.shape(a));
         }
         match self.node(a) {
-            Node {
-                op: Op::Pointwise(Pointwise::Scale(c)),
-                inputs,
-                ..
-            } => self.scale(inputs[0], c.0 * factor),
+            Node { op: Op::Pointwise(Pointwise::Scale(c)), inputs, .. } => {
+                self.scale(inputs[0], c.0 * factor)
+            }
             _ => self.unary(Pointwise::Scale(Attribute(factor)), a),
         }
     }
 
     /// Sum with a constant.
     pub fn offset(&mut self, a: Var, constant: f64) -> Var {
-        if constant == 0.0 {
-            a
-        } else {
-            self.unary(Pointwise::Offset(Attribute(constant)), a)
-        }
+        if constant == 0.0 { a } else { self.unary(Pointwise::Offset(Attribute(constant)), a) }
     }
 
     /// `min(x, bound)`, as `bound − relu(bound − x)`.
@@ -364,48 +339,26 @@ pub(super) fn examples() -> Vec<Example> {
         ));
     }
     for op in [Add, Sub, Mul, Div, MulStep { slope }] {
-        let second = if op == Div {
-            real_in(shape, 0.5, 2.0)
-        } else {
-            real(shape)
-        };
+        let second = if op == Div { real_in(shape, 0.5, 2.0) } else { real(shape) };
         all.push(Example::new(
             format!("{} of [3, 5, 7]", op.name()),
             vec![real(shape), second],
             move |t, v| t.binary(op, v[0], v[1]),
-            move |x| {
-                x[0].values
-                    .iter()
-                    .zip(&x[1].values)
-                    .map(|(&a, &b)| evaluate(op, a, b))
-                    .collect()
-            },
+            move |x| x[0].values.iter().zip(&x[1].values).map(|(&a, &b)| evaluate(op, a, b)).collect(),
         ));
-        let second = if op == Div {
-            real_in([7], 0.5, 2.0)
-        } else {
-            real([7])
-        };
+        let second = if op == Div { real_in([7], 0.5, 2.0) } else { real([7]) };
         all.push(Example::new(
             format!("{} of [3, 5, 7] and [7]", op.name()),
             vec![real(shape), second],
             move |t, v| t.binary(op, v[0], v[1]),
-            move |x| {
-                (0..105)
-                    .map(|i| evaluate(op, x[0].values[i], x[1].values[i % 7]))
-                    .collect()
-            },
+            move |x| (0..105).map(|i| evaluate(op, x[0].values[i], x[1].values[i % 7])).collect(),
         ));
     }
     all.push(Example::new(
         "mul of [3, 5, 1] and [3, 1, 7]",
         vec![real([3, 5, 1]), real([3, 1, 7])],
         |t, v| t.mul(v[0], v[1]),
-        |x| {
-            (0..105)
-                .map(|i| x[0].values[i / 7] * x[1].values[i / 35 * 7 + i % 7])
-                .collect()
-        },
+        |x| (0..105).map(|i| x[0].values[i / 7] * x[1].values[i / 35 * 7 + i % 7]).collect(),
     ));
     all.push(Example::new(
         "a chain of nine operations on [2, 1031] and [1031]",

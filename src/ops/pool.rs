@@ -18,19 +18,11 @@ pub enum Pool {
     /// `(x, positions) ↦ [N, H/size, W/size, C]`.
     Gather { size: usize },
     /// `(p [N, Hp, Wp, C], positions) ↦ [N, height, width, C]`, zero where no position points.
-    Scatter {
-        size: usize,
-        height: usize,
-        width: usize,
-    },
+    Scatter { size: usize, height: usize, width: usize },
     /// Sum of each window.
     Sum { size: usize },
     /// Copies each element over its window; zero in a dropped margin.
-    Upsample {
-        size: usize,
-        height: usize,
-        width: usize,
-    },
+    Upsample { size: usize, height: usize, width: usize },
 }
 
 impl Rules for Pool {
@@ -63,17 +55,11 @@ impl Rules for Pool {
         match *self {
             Pool::MaxArgmax { .. } => None,
             Pool::Gather { size } => Some(t.pool_gather(x, node.inputs[1], size)),
-            Pool::Scatter {
-                size,
-                height,
-                width,
-            } => Some(t.pool_scatter(x, node.inputs[1], size, height, width)),
+            Pool::Scatter { size, height, width } => {
+                Some(t.pool_scatter(x, node.inputs[1], size, height, width))
+            }
             Pool::Sum { size } => Some(t.sum_pool(x, size)),
-            Pool::Upsample {
-                size,
-                height,
-                width,
-            } => Some(t.upsample_to(x, size, height, width)),
+            Pool::Upsample { size, height, width } => Some(t.upsample_to(x, size, height, width)),
         }
     }
 
@@ -94,9 +80,7 @@ impl Tape {
                 Some([n, h / size, w / size, c])
             }
             _ => {
-                self.mistake(name, || {
-                    format!("windows of {size}x{size} do not fit {shape}")
-                });
+                self.mistake(name, || format!("windows of {size}x{size} do not fit {shape}"));
                 None
             }
         }
@@ -120,49 +104,24 @@ impl Tape {
     pub fn pool_gather(&mut self, x: Var, positions: Var, size: usize) -> Var {
         let op = Pool::Gather { size };
         match self.pooled(op, x, size) {
-            Some(shape)
-                if self.shape(positions).dims() == shape
-                    && self.node(positions).kind == Kind::U8 =>
-            {
+            Some(shape) if self.shape(positions).dims() == shape && self.node(positions).kind == Kind::U8 => {
                 self.push(Op::Pool(op), &[x, positions], shape, Kind::Real)
             }
             _ => {
                 let (x, p) = (self.shape(x), self.shape(positions));
-                self.mistake(op.name(), || {
-                    format!("positions {p} do not fit {x} pooled by {size}")
-                })
+                self.mistake(op.name(), || format!("positions {p} do not fit {x} pooled by {size}"))
             }
         }
     }
 
-    pub fn pool_scatter(
-        &mut self,
-        p: Var,
-        positions: Var,
-        size: usize,
-        height: usize,
-        width: usize,
-    ) -> Var {
-        let op = Pool::Scatter {
-            size,
-            height,
-            width,
-        };
+    pub fn pool_scatter(&mut self, p: Var, positions: Var, size: usize, height: usize, width: usize) -> Var {
+        let op = Pool::Scatter { size, height, width };
         let shape = self.shape(p);
         match *shape.dims() {
-            [n, h, w, c]
-                if shape == self.shape(positions) && height / size == h && width / size == w =>
-            {
-                self.push(
-                    Op::Pool(op),
-                    &[p, positions],
-                    [n, height, width, c],
-                    Kind::Real,
-                )
+            [n, h, w, c] if shape == self.shape(positions) && height / size == h && width / size == w => {
+                self.push(Op::Pool(op), &[p, positions], [n, height, width, c], Kind::Real)
             }
-            _ => self.mistake(op.name(), || {
-                format!("{shape} does not come from {height}x{width} by {size}")
-            }),
+            _ => self.mistake(op.name(), || format!("{shape} does not come from {height}x{width} by {size}")),
         }
     }
 
@@ -193,19 +152,15 @@ impl Tape {
     }
 
     fn upsample_to(&mut self, x: Var, size: usize, height: usize, width: usize) -> Var {
-        let op = Pool::Upsample {
-            size,
-            height,
-            width,
-        };
+        let op = Pool::Upsample { size, height, width };
         let shape = self.shape(x);
         match *shape.dims() {
             [n, h, w, c] if size > 0 && height / size == h && width / size == w => {
                 self.push(Op::Pool(op), &[x], [n, height, width, c], Kind::Real)
             }
-            _ => self.mistake(op.name(), || {
-                format!("{shape} does not stretch to {height}x{width} by {size}")
-            }),
+            _ => {
+                self.mistake(op.name(), || format!("{shape} does not stretch to {height}x{width} by {size}"))
+            }
         }
     }
 }
@@ -218,11 +173,7 @@ fn each_element(large: [usize; 4], size: usize, mut visit: impl FnMut(usize, usi
         for (i, j) in (0..hp * size).flat_map(|i| (0..wp * size).map(move |j| (i, j))) {
             for k in 0..c {
                 let inside = (i % size) * size + j % size;
-                visit(
-                    ((b * h + i) * w + j) * c + k,
-                    ((b * hp + i / size) * wp + j / size) * c + k,
-                    inside,
-                );
+                visit(((b * h + i) * w + j) * c + k, ((b * hp + i / size) * wp + j / size) * c + k, inside);
             }
         }
     }
@@ -305,9 +256,7 @@ pub(super) fn examples() -> Vec<Example> {
             move |t, v| t.avg_pool(v[0], size),
             move |x| {
                 let mut out = vec![0.0; pooled.iter().product()];
-                each_element(shape, size, |large, p, _| {
-                    out[p] += x[0].values[large] / windows as f64
-                });
+                each_element(shape, size, |large, p, _| out[p] += x[0].values[large] / windows as f64);
                 out
             },
         ));

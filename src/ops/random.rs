@@ -55,22 +55,12 @@ impl Rules for Random {
 }
 
 impl Tape {
-    fn random(
-        &mut self,
-        distribution: Distribution,
-        key: Var,
-        stream: u32,
-        shape: impl Into<Shape>,
-    ) -> Var {
-        let op = Random {
-            distribution,
-            stream,
-        };
+    fn random(&mut self, distribution: Distribution, key: Var, stream: u32, shape: impl Into<Shape>) -> Var {
+        let op = Random { distribution, stream };
         let node = self.node(key);
         let fits = node.kind == Kind::U32 && node.shape.len() == 4;
-        if !self.require(op.name(), fits, || {
-            format!("a key is u32 [4], got {:?} {}", node.kind, node.shape)
-        }) {
+        if !self.require(op.name(), fits, || format!("a key is u32 [4], got {:?} {}", node.kind, node.shape))
+        {
             return key;
         }
         self.push(Op::Random(op), &[key], shape, Kind::Real)
@@ -99,21 +89,14 @@ impl Tape {
 }
 
 fn key() -> Operand {
-    Operand {
-        shape: [4].into(),
-        kind: Kind::U32,
-        draw: Draw::Below(u32::MAX),
-    }
+    Operand { shape: [4].into(), kind: Kind::U32, draw: Draw::Below(u32::MAX) }
 }
 
 pub(super) fn examples() -> Vec<Example> {
     let four = |v: &[f64]| [v[0] as u32, v[1] as u32, v[2] as u32, v[3] as u32];
     let mut all = Vec::new();
     for distribution in [Distribution::Uniform, Distribution::Normal] {
-        let op = Random {
-            distribution,
-            stream: 7,
-        };
+        let op = Random { distribution, stream: 7 };
         all.push(Example::new(
             format!("{} [3, 1001]", op.name()),
             vec![key()],
@@ -126,22 +109,11 @@ pub(super) fn examples() -> Vec<Example> {
         vec![super::example::real([40, 25]), key()],
         |t, v| t.dropout(v[0], 0.7, v[1], 3),
         move |x| {
-            let draw = Random {
-                distribution: Distribution::Uniform,
-                stream: 3,
-            };
+            let draw = Random { distribution: Distribution::Uniform, stream: 3 };
             let kept = |i: usize| {
-                if draw.at(four(&x[1].values), i as u64) < 0.7 {
-                    1.0 / 0.7
-                } else {
-                    0.0
-                }
+                if draw.at(four(&x[1].values), i as u64) < 0.7 { 1.0 / 0.7 } else { 0.0 }
             };
-            x[0].values
-                .iter()
-                .enumerate()
-                .map(|(i, v)| v * kept(i))
-                .collect()
+            x[0].values.iter().enumerate().map(|(i, v)| v * kept(i)).collect()
         },
     ));
     all

@@ -9,17 +9,9 @@ use crate::tensor::Shape;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reduce {
     /// `[outer, count, inner] ↦ [outer, inner]`.
-    Sum {
-        outer: usize,
-        count: usize,
-        inner: usize,
-    },
+    Sum { outer: usize, count: usize, inner: usize },
     /// `[outer, inner] ↦ [outer, count, inner]`.
-    Repeat {
-        outer: usize,
-        count: usize,
-        inner: usize,
-    },
+    Repeat { outer: usize, count: usize, inner: usize },
 }
 
 impl Rules for Reduce {
@@ -50,24 +42,8 @@ impl Rules for Reduce {
 impl Reduce {
     fn transposed(self) -> Self {
         match self {
-            Reduce::Sum {
-                outer,
-                count,
-                inner,
-            } => Reduce::Repeat {
-                outer,
-                count,
-                inner,
-            },
-            Reduce::Repeat {
-                outer,
-                count,
-                inner,
-            } => Reduce::Sum {
-                outer,
-                count,
-                inner,
-            },
+            Reduce::Sum { outer, count, inner } => Reduce::Repeat { outer, count, inner },
+            Reduce::Repeat { outer, count, inner } => Reduce::Sum { outer, count, inner },
         }
     }
 }
@@ -97,9 +73,7 @@ fn stretched_runs(small: Shape, large: Shape) -> Option<Vec<std::ops::Range<usiz
 impl Tape {
     fn reduce(&mut self, op: Reduce, x: Var, shape: Shape) -> Var {
         match op {
-            Reduce::Sum { count: 1, .. } | Reduce::Repeat { count: 1, .. } => {
-                self.reshape(x, shape)
-            }
+            Reduce::Sum { count: 1, .. } | Reduce::Repeat { count: 1, .. } => self.reshape(x, shape),
             _ => match (op, self.constant_value(x)) {
                 (Reduce::Repeat { .. }, Some(value)) => self.constant(value, shape),
                 _ => self.push(Op::Reduce(op), &[x], shape, Kind::Real),
@@ -114,9 +88,7 @@ impl Tape {
             return x;
         }
         let Some(runs) = stretched_runs(from, to) else {
-            return self.mistake("broadcast_to", || {
-                format!("{from} does not broadcast to {to}")
-            });
+            return self.mistake("broadcast_to", || format!("{from} does not broadcast to {to}"));
         };
         // From the last run to the first, so that what follows a run has its final size already.
         let mut dims: Vec<usize> = to.dims().to_vec();

@@ -108,12 +108,7 @@ pub(super) fn examples() -> Vec<Example> {
             |t, v| t.cross_entropy(v[0], v[1]),
             move |x| {
                 let rows = x[0].values.chunks(l).zip(&x[1].values);
-                vec![
-                    -rows
-                        .filter_map(|(r, &y)| log_softmax(r).nth(y as usize))
-                        .sum::<f64>()
-                        / n as f64,
-                ]
+                vec![-rows.filter_map(|(r, &y)| log_softmax(r).nth(y as usize)).sum::<f64>() / n as f64]
             },
         ));
     }
@@ -121,16 +116,7 @@ pub(super) fn examples() -> Vec<Example> {
         "mean_squared_error [5, 9]",
         vec![real([5, 9]), real([5, 9])],
         |t, v| t.mean_squared_error(v[0], v[1]),
-        |x| {
-            vec![
-                x[0].values
-                    .iter()
-                    .zip(&x[1].values)
-                    .map(|(a, b)| (a - b) * (a - b))
-                    .sum::<f64>()
-                    / 45.0,
-            ]
-        },
+        |x| vec![x[0].values.iter().zip(&x[1].values).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() / 45.0],
     ));
     all.push(Example::new(
         "bce_with_logits [6, 4]",
@@ -151,9 +137,8 @@ pub(super) fn examples() -> Vec<Example> {
         |x| {
             let channel = |c: usize| x[0].values.iter().skip(c).step_by(5);
             let mean: Vec<f64> = (0..5).map(|c| channel(c).sum::<f64>() / 24.0).collect();
-            let var: Vec<f64> = (0..5)
-                .map(|c| channel(c).map(|v| (v - mean[c]).powi(2)).sum::<f64>() / 24.0)
-                .collect();
+            let var: Vec<f64> =
+                (0..5).map(|c| channel(c).map(|v| (v - mean[c]).powi(2)).sum::<f64>() / 24.0).collect();
             let norm = |(i, v): (usize, &f64)| {
                 let c = i % 5;
                 (v - mean[c]) / (var[c] + 1e-3).sqrt() * x[1].values[c] + x[2].values[c]

@@ -16,12 +16,7 @@ pub struct Adam {
 impl Adam {
     /// β₁ 0.9, β₂ 0.999, ε 10⁻⁸.
     pub fn new(rate: Var) -> Self {
-        Adam {
-            rate,
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-        }
+        Adam { rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
     }
 
     pub fn update(

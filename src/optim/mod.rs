@@ -20,11 +20,7 @@ pub struct State {
 
 impl State {
     /// A state of the given shape; its buffer is bound under `name`.
-    pub fn new(
-        t: &mut Tape,
-        name: impl Into<String>,
-        shape: impl Into<crate::tensor::Shape>,
-    ) -> Self {
+    pub fn new(t: &mut Tape, name: impl Into<String>, shape: impl Into<crate::tensor::Shape>) -> Self {
         let leaf = t.input(name, shape);
         State { leaf, value: leaf }
     }

@@ -31,11 +31,7 @@ impl Point {
                 Draw::Uniform(low, high) => (0..len)
                     .map(|at| {
                         let value = low + (high - low) * unit(at);
-                        if value.abs() < 0.05 {
-                            value.signum() * 0.05 + value
-                        } else {
-                            value
-                        }
+                        if value.abs() < 0.05 { value.signum() * 0.05 + value } else { value }
                     })
                     .collect(),
                 Draw::Distinct => {
@@ -47,37 +43,23 @@ impl Point {
                     }
                     values
                 }
-                Draw::Below(bound) => (0..len)
-                    .map(|at| (unit(at) * f64::from(bound)).floor())
-                    .collect(),
+                Draw::Below(bound) => (0..len).map(|at| (unit(at) * f64::from(bound)).floor()).collect(),
             };
-            HostTensor {
-                shape: operand.shape,
-                values,
-            }
+            HostTensor { shape: operand.shape, values }
         });
-        Point {
-            kinds: operands.iter().map(|o| o.kind).collect(),
-            values: values.collect(),
-        }
+        Point { kinds: operands.iter().map(|o| o.kind).collect(), values: values.collect() }
     }
 
     /// The numbers of the operands that can be differentiated.
     pub fn reals(&self) -> Vec<usize> {
-        (0..self.kinds.len())
-            .filter(|&i| self.kinds[i] == Kind::Real)
-            .collect()
+        (0..self.kinds.len()).filter(|&i| self.kinds[i] == Kind::Real).collect()
     }
 
     /// The point moved by `step` along a direction in the real operands.
     fn moved(&self, direction: &[HostTensor], step: f64) -> Point {
         let mut point = self.clone();
         for (&i, d) in self.reals().iter().zip(direction) {
-            point.values[i]
-                .values
-                .iter_mut()
-                .zip(&d.values)
-                .for_each(|(v, d)| *v += step * d);
+            point.values[i].values.iter_mut().zip(&d.values).for_each(|(v, d)| *v += step * d);
         }
         point
     }
@@ -90,13 +72,9 @@ impl Point {
 }
 
 fn random_like(tensor: &HostTensor, seed: u32, stream: u32) -> HostTensor {
-    let values = (0..tensor.len())
-        .map(|at| 2.0 * uniform_at([seed, 99, 0, 0], stream, at as u64) - 1.0)
-        .collect();
-    HostTensor {
-        shape: tensor.shape,
-        values,
-    }
+    let values =
+        (0..tensor.len()).map(|at| 2.0 * uniform_at([seed, 99, 0, 0], stream, at as u64) - 1.0).collect();
+    HostTensor { shape: tensor.shape, values }
 }
 
 /// Records `build` on leaves for the operands and `extra` real constants, runs it, and returns the
@@ -114,21 +92,14 @@ pub fn evaluate(
     let vars: Vec<Var> = (0..point.values.len())
         .map(|i| leaf(&mut tape, "operand", i, point.kinds[i], &point.values[i]))
         .collect();
-    let more: Vec<Var> = extra
-        .iter()
-        .enumerate()
-        .map(|(i, v)| leaf(&mut tape, "extra", i, Kind::Real, v))
-        .collect();
+    let more: Vec<Var> =
+        extra.iter().enumerate().map(|(i, v)| leaf(&mut tape, "extra", i, Kind::Real, v)).collect();
     let outputs = build(&mut tape, &vars, &more);
     for (i, var) in outputs.iter().enumerate() {
         tape.output(format!("output{i}"), *var);
     }
     let program = device.prepare(&tape)?;
-    let kinds = point
-        .kinds
-        .iter()
-        .copied()
-        .chain(extra.iter().map(|_| Kind::Real));
+    let kinds = point.kinds.iter().copied().chain(extra.iter().map(|_| Kind::Real));
     let mut buffers = Vec::new();
     for (tensor, kind) in point.values.iter().chain(extra).zip(kinds) {
         buffers.push(upload(device, kind, &tensor.values)?);
@@ -189,11 +160,7 @@ pub fn deviation(a: &[f64], b: &[f64]) -> f64 {
         .zip(b)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |m: f64, d| if d > m || d.is_nan() { d } else { m });
-    if a.len() == b.len() {
-        worst / scale
-    } else {
-        f64::INFINITY
-    }
+    if a.len() == b.len() { worst / scale } else { f64::INFINITY }
 }
 
 fn dot(t: &mut Tape, a: Var, b: Var) -> Var {
@@ -220,21 +187,10 @@ fn curved(t: &mut Tape, y: Var, weight: Var) -> Var {
 }
 
 /// Adjoint of `⟨u, f⟩` against central differences along a random direction, for each real operand.
-pub fn vjp_against_differences(
-    device: &mut dyn Device,
-    f: Function<'_>,
-    point: &Point,
-) -> Result<f64> {
+pub fn vjp_against_differences(device: &mut dyn Device, f: Function<'_>, point: &Point) -> Result<f64> {
     let reals = point.reals();
     let value = evaluate(device, point, &[], |t, v, _| vec![f(t, v)])?.remove(0);
-    let u = random_like(
-        &HostTensor {
-            shape: output_shape(f, point),
-            values: value,
-        },
-        5,
-        0,
-    );
+    let u = random_like(&HostTensor { shape: output_shape(f, point), values: value }, 5, 0);
     let extra = std::slice::from_ref(&u);
     let grads = evaluate(device, point, extra, |t, v, e| {
         let y = f(t, v);
@@ -257,16 +213,8 @@ pub fn vjp_against_differences(
             };
             let step = 1e-5;
             let difference = (at(step)? - at(-step)?) / (2.0 * step);
-            let product: f64 = grad
-                .iter()
-                .zip(&direction[which].values)
-                .map(|(g, d)| g * d)
-                .sum();
-            let scale: f64 = grad
-                .iter()
-                .zip(&direction[which].values)
-                .map(|(g, d)| (g * d).abs())
-                .sum();
+            let product: f64 = grad.iter().zip(&direction[which].values).map(|(g, d)| g * d).sum();
+            let scale: f64 = grad.iter().zip(&direction[which].values).map(|(g, d)| (g * d).abs()).sum();
             worst = worst.max((difference - product).abs() / scale.max(1e-3));
         }
     }
@@ -276,21 +224,14 @@ pub fn vjp_against_differences(
 /// `⟨J v, u⟩` against `⟨v, Jᵀ u⟩`.
 pub fn transpose(device: &mut dyn Device, f: Function<'_>, point: &Point) -> Result<f64> {
     let reals = point.reals();
-    let y = HostTensor {
-        shape: output_shape(f, point),
-        values: vec![0.0; output_shape(f, point).len()],
-    };
+    let y = HostTensor { shape: output_shape(f, point), values: vec![0.0; output_shape(f, point).len()] };
     let mut extra = point.direction(23);
     extra.push(random_like(&y, 29, 0));
     let results = evaluate(device, point, &extra, |t, v, e| {
         let y = f(t, v);
         let wrt: Vec<Var> = reals.iter().map(|&i| v[i]).collect();
         let (directions, u) = (&e[..wrt.len()], e[wrt.len()]);
-        let seeds: Vec<(Var, Var)> = wrt
-            .iter()
-            .copied()
-            .zip(directions.iter().copied())
-            .collect();
+        let seeds: Vec<(Var, Var)> = wrt.iter().copied().zip(directions.iter().copied()).collect();
         let tangent = t.tangent(&seeds, &[y])[0].unwrap_or_else(|| t.constant(0.0, t.shape(y)));
         let forward = dot(t, tangent, u);
         let grads = t.reverse(y, Some(u), &wrt);
@@ -315,10 +256,7 @@ pub fn transpose(device: &mut dyn Device, f: Function<'_>, point: &Point) -> Res
 /// the gradient of reverse-over-reverse and of forward-over-reverse, and of the two from each other.
 pub fn second_order(device: &mut dyn Device, f: Function<'_>, point: &Point) -> Result<[f64; 3]> {
     let reals = point.reals();
-    let y = HostTensor {
-        shape: output_shape(f, point),
-        values: vec![0.0; output_shape(f, point).len()],
-    };
+    let y = HostTensor { shape: output_shape(f, point), values: vec![0.0; output_shape(f, point).len()] };
     let weight = random_like(&y, 31, 0);
     let direction = point.direction(37);
     let mut extra = direction.clone();
@@ -343,27 +281,14 @@ pub fn second_order(device: &mut dyn Device, f: Function<'_>, point: &Point) -> 
     let step = 1e-5;
     let mut gradients_at = |step: f64| {
         let weights = std::slice::from_ref(&weight);
-        evaluate(
-            device,
-            &point.moved(&direction, step),
-            weights,
-            |t, v, e| gradient(t, v, e[0]).1,
-        )
+        evaluate(device, &point.moved(&direction, step), weights, |t, v, e| gradient(t, v, e[0]).1)
     };
     let (above, below) = (gradients_at(step)?, gradients_at(-step)?);
-    let difference: Vec<f64> = above
-        .concat()
-        .iter()
-        .zip(below.concat())
-        .map(|(a, b)| (a - b) / (2.0 * step))
-        .collect();
+    let difference: Vec<f64> =
+        above.concat().iter().zip(below.concat()).map(|(a, b)| (a - b) / (2.0 * step)).collect();
     let reverse = products[..reals.len()].concat();
     let forward = products[reals.len()..].concat();
-    Ok([
-        deviation(&reverse, &difference),
-        deviation(&forward, &difference),
-        deviation(&reverse, &forward),
-    ])
+    Ok([deviation(&reverse, &difference), deviation(&forward, &difference), deviation(&reverse, &forward)])
 }
 
 fn output_shape(f: Function<'_>, point: &Point) -> crate::tensor::Shape {

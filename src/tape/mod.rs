@@ -58,10 +58,7 @@ pub struct Inputs {
 
 impl Inputs {
     pub fn new(vars: &[Var]) -> Self {
-        let mut inputs = Inputs {
-            vars: [Var(u32::MAX); 2],
-            len: vars.len() as u8,
-        };
+        let mut inputs = Inputs { vars: [Var(u32::MAX); 2], len: vars.len() as u8 };
         inputs.vars[..vars.len()].copy_from_slice(vars);
         inputs
     }
@@ -115,12 +112,7 @@ impl Tape {
             self.mistake("leaf", || format!("two leaves are named '{name}'"));
         }
         let op = Op::Leaf(self.leaves.len() as u32);
-        let var = self.push_new(Node {
-            op,
-            inputs: Inputs::new(&[]),
-            shape: shape.into(),
-            kind,
-        });
+        let var = self.push_new(Node { op, inputs: Inputs::new(&[]), shape: shape.into(), kind });
         self.leaves.push(Leaf { name, var });
         var
     }
@@ -140,10 +132,7 @@ impl Tape {
     pub fn assign(&mut self, state: Var, value: Var) {
         let (leaf, new) = (self.node(state), self.node(value));
         if !matches!(leaf.op, Op::Leaf(_)) || leaf.shape != new.shape || leaf.kind != new.kind {
-            let text = format!(
-                "cannot store {:?} {} into {:?} {}",
-                value, new.shape, state, leaf.shape
-            );
+            let text = format!("cannot store {:?} {} into {:?} {}", value, new.shape, state, leaf.shape);
             self.mistake("assign", || text);
         }
         self.assignments.push((state, value));
@@ -188,29 +177,16 @@ impl Tape {
 
     /// Floating-point operations of the whole program (2 for a multiply-add), unneeded nodes included.
     pub fn flops(&self) -> u64 {
-        (0..self.nodes.len())
-            .map(|i| self.nodes[i].op.flops(self, &self.nodes[i]))
-            .sum()
+        (0..self.nodes.len()).map(|i| self.nodes[i].op.flops(self, &self.nodes[i])).sum()
     }
 
     /// Appends a node, or returns the node that already computes the same.
-    pub(crate) fn push(
-        &mut self,
-        op: Op,
-        inputs: &[Var],
-        shape: impl Into<Shape>,
-        kind: Kind,
-    ) -> Var {
+    pub(crate) fn push(&mut self, op: Op, inputs: &[Var], shape: impl Into<Shape>, kind: Kind) -> Var {
         let (inputs, shape) = (Inputs::new(inputs), shape.into());
         if let Some(&var) = self.known.get(&(op, inputs, shape)) {
             return var;
         }
-        let var = self.push_new(Node {
-            op,
-            inputs,
-            shape,
-            kind,
-        });
+        let var = self.push_new(Node { op, inputs, shape, kind });
         self.known.insert((op, inputs, shape), var);
         var
     }
@@ -235,18 +211,10 @@ impl fmt::Display for Tape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, node) in self.nodes.iter().enumerate() {
             match node.op {
-                Op::Leaf(leaf) => writeln!(
-                    f,
-                    "%{i} = leaf '{}' {}",
-                    self.leaves[leaf as usize].name, node.shape
-                )?,
-                op => writeln!(
-                    f,
-                    "%{i} = {}({:?}) {}",
-                    op.name(),
-                    &*node.inputs,
-                    node.shape
-                )?,
+                Op::Leaf(leaf) => {
+                    writeln!(f, "%{i} = leaf '{}' {}", self.leaves[leaf as usize].name, node.shape)?
+                }
+                op => writeln!(f, "%{i} = {}({:?}) {}", op.name(), &*node.inputs, node.shape)?,
             }
         }
         for (name, var) in &self.outputs {

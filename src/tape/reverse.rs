@@ -15,16 +15,12 @@ impl Tape {
             None if self.shape(output).len() == 1 => self.constant(1.0, self.shape(output)),
             None => {
                 let shape = self.shape(output);
-                self.mistake("reverse", || {
-                    format!("an output of shape {shape} needs a seed")
-                })
+                self.mistake("reverse", || format!("an output of shape {shape} needs a seed"))
             }
         };
         if self.shape(seed) != self.shape(output) {
             let (s, o) = (self.shape(seed), self.shape(output));
-            self.mistake("reverse", || {
-                format!("the seed has shape {s}, the output {o}")
-            });
+            self.mistake("reverse", || format!("the seed has shape {s}, the output {o}"));
             return wrt.to_vec();
         }
         let end = output.index() + 1;

@@ -14,9 +14,7 @@ impl Tape {
         for &(value, direction) in seeds {
             let (v, d) = (self.shape(value), self.shape(direction));
             if v != d {
-                self.mistake("tangent", || {
-                    format!("a value of shape {v} cannot move along {d}")
-                });
+                self.mistake("tangent", || format!("a value of shape {v} cannot move along {d}"));
                 return vec![None; outputs.len()];
             }
         }

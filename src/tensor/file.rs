@@ -30,9 +30,7 @@ impl TensorFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|e| Error::io(path, "open", e))?;
-        let about = file
-            .metadata()
-            .map_err(|e| Error::io(path, "read its size", e))?;
+        let about = file.metadata().map_err(|e| Error::io(path, "read its size", e))?;
         if !about.is_file() {
             return Err(Error::format(
                 path,
@@ -52,15 +50,9 @@ impl TensorFile {
         // SAFETY: the mapping is read-only and private to this value; see the type's comment for the
         // one assumption (nobody truncates the file meanwhile).
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, "map", e))?;
-        let (length, header) = SafeTensors::read_metadata(&map).map_err(|e| {
-            Error::format(path, "header", "a valid safetensors header", e.to_string())
-        })?;
-        Ok(TensorFile {
-            path: path.to_path_buf(),
-            map,
-            header,
-            data_start: length + 8,
-        })
+        let (length, header) = SafeTensors::read_metadata(&map)
+            .map_err(|e| Error::format(path, "header", "a valid safetensors header", e.to_string()))?;
+        Ok(TensorFile { path: path.to_path_buf(), map, header, data_start: length + 8 })
     }
 
     pub fn path(&self) -> &Path {
@@ -78,11 +70,7 @@ impl TensorFile {
 
     /// A value of the free-form metadata map.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.header
-            .metadata()
-            .as_ref()?
-            .get(key)
-            .map(String::as_str)
+        self.header.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     pub fn shape(&self, name: &str) -> Result<Shape> {
@@ -107,11 +95,7 @@ impl TensorFile {
     pub fn slice<T: Pod>(&self, name: &str, dtype: DType) -> Result<&[T]> {
         let found = self.info(name)?.dtype;
         if found != dtype.stored() || dtype.size() != size_of::<T>() {
-            return Err(self.wrong(
-                name,
-                format!("elements of type {dtype}"),
-                format!("{found:?}"),
-            ));
+            return Err(self.wrong(name, format!("elements of type {dtype}"), format!("{found:?}")));
         }
         bytemuck::try_cast_slice(self.bytes(name)?)
             .map_err(|_| self.wrong(name, "data aligned to its element size", "misaligned data"))
@@ -145,23 +129,14 @@ impl TensorFile {
             .enumerate()
             .map(|(i, &v)| {
                 u32::try_from(v).map_err(|_| {
-                    self.wrong(
-                        name,
-                        "values between 0 and 4294967295",
-                        format!("{v} at element {i}"),
-                    )
+                    self.wrong(name, "values between 0 and 4294967295", format!("{v} at element {i}"))
                 })
             })
             .collect()
     }
 
     /// A [`Error::Format`] that names this file and the given tensor.
-    pub fn wrong(
-        &self,
-        name: &str,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Error {
+    pub fn wrong(&self, name: &str, expected: impl Into<String>, found: impl Into<String>) -> Error {
         Error::format(&self.path, format!("tensor '{name}'"), expected, found)
     }
 
@@ -175,12 +150,7 @@ impl TensorFile {
 }
 
 fn read_as<const N: usize, V>(bytes: &[u8], convert: impl Fn([u8; N]) -> V) -> Vec<V> {
-    bytes
-        .as_chunks::<N>()
-        .0
-        .iter()
-        .map(|&b| convert(b))
-        .collect()
+    bytes.as_chunks::<N>().0.iter().map(|&b| convert(b)).collect()
 }
 
 /// One tensor to be written: a name, its element type and shape, and its little-endian bytes.
@@ -202,17 +172,8 @@ impl<'a> Entry<'a> {
     ) -> Self {
         let (name, shape) = (name.into(), shape.into());
         assert_eq!(dtype.size(), size_of::<T>(), "{name}: element type");
-        assert_eq!(
-            shape.len(),
-            values.len(),
-            "{name}: number of elements for shape {shape}"
-        );
-        Entry {
-            name,
-            dtype,
-            shape,
-            bytes: bytemuck::cast_slice(values),
-        }
+        assert_eq!(shape.len(), values.len(), "{name}: number of elements for shape {shape}");
+        Entry { name, dtype, shape, bytes: bytemuck::cast_slice(values) }
     }
 }
 
@@ -238,10 +199,8 @@ pub fn write_tensors(
     metadata: &[(&str, String)],
 ) -> Result<()> {
     let path = path.as_ref();
-    let metadata: HashMap<String, String> = metadata
-        .iter()
-        .map(|(k, v)| (k.to_string(), v.clone()))
-        .collect();
+    let metadata: HashMap<String, String> =
+        metadata.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
     let bytes = safetensors::serialize(
         entries.iter().map(|e| (e.name.clone(), e)),
         (!metadata.is_empty()).then_some(metadata),
@@ -261,12 +220,7 @@ pub fn write_atomically(
         _ => Path::new("."),
     };
     if path.is_dir() {
-        return Err(Error::format(
-            path,
-            "the path",
-            "a file to write",
-            "a directory",
-        ));
+        return Err(Error::format(path, "the path", "a file to write", "a directory"));
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".tessera-").suffix(".tmp");
@@ -276,19 +230,14 @@ pub fn write_atomically(
         // As `File::create` would: readable for others, less the process's mask.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder
-        .tempfile_in(folder)
-        .map_err(|e| Error::io(path, "write", e))?;
+    let mut file = builder.tempfile_in(folder).map_err(|e| Error::io(path, "write", e))?;
     {
         let mut buffered = std::io::BufWriter::with_capacity(1 << 20, file.as_file_mut());
         write(&mut buffered).map_err(|e| Error::io(path, "write", e))?;
         buffered.flush().map_err(|e| Error::io(path, "write", e))?;
     }
-    file.as_file()
-        .sync_all()
-        .map_err(|e| Error::io(path, "write", e))?;
-    file.persist(path)
-        .map_err(|e| Error::io(path, "write", e.error))?;
+    file.as_file().sync_all().map_err(|e| Error::io(path, "write", e))?;
+    file.persist(path).map_err(|e| Error::io(path, "write", e.error))?;
     if let Ok(folder) = File::open(folder) {
         // Makes the rename itself durable; a file system that cannot do it loses nothing else.
         let _ = folder.sync_all();

@@ -13,22 +13,13 @@ pub struct Shape {
 }
 
 impl Shape {
-    pub const SCALAR: Shape = Shape {
-        dims: [0; MAX_RANK],
-        rank: 0,
-    };
+    pub const SCALAR: Shape = Shape { dims: [0; MAX_RANK], rank: 0 };
 
     /// # Panics
     /// If more than [`MAX_RANK`] dimensions are given.
     pub fn new(dims: &[usize]) -> Self {
-        assert!(
-            dims.len() <= MAX_RANK,
-            "a shape has at most {MAX_RANK} dimensions, got {dims:?}"
-        );
-        let mut shape = Shape {
-            rank: dims.len() as u8,
-            ..Shape::SCALAR
-        };
+        assert!(dims.len() <= MAX_RANK, "a shape has at most {MAX_RANK} dimensions, got {dims:?}");
+        let mut shape = Shape { rank: dims.len() as u8, ..Shape::SCALAR };
         shape.dims[..dims.len()].copy_from_slice(dims);
         shape
     }

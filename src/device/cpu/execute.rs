@@ -8,9 +8,7 @@ use crate::error::{Error, Result};
 use crate::ops::Pool;
 use crate::ops::convolution::Direction;
 use crate::tape::Kind;
-use crate::tape::plan::{
-    ActivationStage, ConvolutionCall, Kernel, Place, Plan, PoolStage, Region, Step,
-};
+use crate::tape::plan::{ActivationStage, ConvolutionCall, Kernel, Place, Plan, PoolStage, Region, Step};
 use crate::tensor::Real;
 
 type Buffers = [Option<(Kind, Memory)>];
@@ -19,23 +17,15 @@ type Buffers = [Option<(Kind, Memory)>];
 pub(super) fn check_bindings(plan: &Plan, leaves: &[Buffer], buffers: &Buffers) -> Result<()> {
     if leaves.len() != plan.bindings.len() {
         let (want, have) = (plan.bindings.len(), leaves.len());
-        return Err(Error::Device(format!(
-            "the program has {want} leaves, {have} buffers were given"
-        )));
+        return Err(Error::Device(format!("the program has {want} leaves, {have} buffers were given")));
     }
     for (binding, leaf) in plan.bindings.iter().zip(leaves) {
         let bytes = binding.len * plan.size_of(binding.kind);
         match buffers.get(leaf.0).and_then(Option::as_ref) {
             Some((kind, memory)) if *kind == binding.kind && memory.bytes().len() == bytes => {}
             _ => {
-                let what = format!(
-                    "'{}' needs {} {:?} elements",
-                    binding.name, binding.len, binding.kind
-                );
-                return Err(Error::Device(format!(
-                    "{what}; buffer {} is not that",
-                    leaf.0
-                )));
+                let what = format!("'{}' needs {} {:?} elements", binding.name, binding.len, binding.kind);
+                return Err(Error::Device(format!("{what}; buffer {} is not that", leaf.0)));
             }
         }
     }
@@ -59,18 +49,10 @@ pub(super) fn check_bindings(plan: &Plan, leaves: &[Buffer], buffers: &Buffers) 
 pub(super) fn workspace<T: Real>(kernel: &Kernel, algorithm: Algorithm) -> usize {
     match kernel {
         Kernel::Convolution(call) => conv::workspace::<T>(call, algorithm),
-        Kernel::Matmul {
-            m,
-            n,
-            k,
-            transpose_a,
-            transpose_b,
-        } => gemm::workspace::<T>(*m, *n, *k, *transpose_a, *transpose_b),
-        Kernel::Sum {
-            outer,
-            count,
-            inner,
-        } => reduce::workspace(*outer, *count, *inner),
+        Kernel::Matmul { m, n, k, transpose_a, transpose_b } => {
+            gemm::workspace::<T>(*m, *n, *k, *transpose_a, *transpose_b)
+        }
+        Kernel::Sum { outer, count, inner } => reduce::workspace(*outer, *count, *inner),
         _ => 0,
     }
 }
@@ -96,9 +78,7 @@ impl Operands<'_> {
             Region::Leaf(leaf) => {
                 // SAFETY: the bindings were checked to be buffers that exist; `Memory`'s bytes do not move.
                 let slot = unsafe { &mut *self.buffers.add(self.leaves[leaf as usize].0) };
-                slot.as_mut().map_or(std::ptr::null_mut(), |(_, memory)| {
-                    memory.bytes_mut().as_mut_ptr()
-                })
+                slot.as_mut().map_or(std::ptr::null_mut(), |(_, memory)| memory.bytes_mut().as_mut_ptr())
             }
         }
     }
@@ -107,9 +87,7 @@ impl Operands<'_> {
         let place = &self.step.reads[i];
         // SAFETY: see the type's comment; `E` is the element type of the place's kind, and places are
         // aligned to cache lines.
-        unsafe {
-            std::slice::from_raw_parts(self.pointer(place).cast::<E>().cast_const(), place.len)
-        }
+        unsafe { std::slice::from_raw_parts(self.pointer(place).cast::<E>().cast_const(), place.len) }
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -134,21 +112,10 @@ pub(super) fn run_step<T: Real>(
     buffers: &mut Buffers,
     algorithm: Algorithm,
 ) {
-    let at = Operands {
-        step,
-        arena: arena.bytes_mut().as_mut_ptr(),
-        leaves,
-        buffers: buffers.as_mut_ptr(),
-    };
+    let at = Operands { step, arena: arena.bytes_mut().as_mut_ptr(), leaves, buffers: buffers.as_mut_ptr() };
     match &step.kernel {
         Kernel::Convolution(call) => convolution::<T>(call, &at, algorithm),
-        Kernel::Matmul {
-            m,
-            n,
-            k,
-            transpose_a,
-            transpose_b,
-        } => gemm::matmul::<T>(
+        Kernel::Matmul { m, n, k, transpose_a, transpose_b } => gemm::matmul::<T>(
             at.read(0),
             at.read(1),
             at.write(0),
@@ -158,35 +125,18 @@ pub(super) fn run_step<T: Real>(
         ),
         Kernel::Pool { op, large } => match *op {
             Pool::MaxArgmax { size } => pool::argmax::<T>(at.read(0), *large, size, at.write(0)),
-            Pool::Gather { size } => {
-                pool::gather::<T>(at.read(0), at.read(1), *large, size, at.write(0))
-            }
+            Pool::Gather { size } => pool::gather::<T>(at.read(0), at.read(1), *large, size, at.write(0)),
             Pool::Scatter { size, .. } => {
                 pool::scatter::<T>(at.read(0), at.read(1), *large, size, at.write(0))
             }
             Pool::Sum { size } => pool::sum::<T>(at.read(0), *large, size, at.write(0)),
-            Pool::Upsample { size, .. } => {
-                pool::upsample::<T>(at.read(0), *large, size, at.write(0))
-            }
+            Pool::Upsample { size, .. } => pool::upsample::<T>(at.read(0), *large, size, at.write(0)),
         },
-        Kernel::Sum {
-            outer,
-            count,
-            inner,
-        } => {
-            reduce::sum::<T>(
-                at.read(0),
-                at.write(0),
-                (*outer, *count, *inner),
-                at.workspace(),
-            );
+        Kernel::Sum { outer, count, inner } => {
+            reduce::sum::<T>(at.read(0), at.write(0), (*outer, *count, *inner), at.workspace());
         }
-        Kernel::LogSoftmax { columns, .. } => {
-            softmax::log_softmax::<T>(at.read(0), at.write(0), *columns)
-        }
-        Kernel::Gather {
-            op, rows, columns, ..
-        } => {
+        Kernel::LogSoftmax { columns, .. } => softmax::log_softmax::<T>(at.read(0), at.write(0), *columns),
+        Kernel::Gather { op, rows, columns, .. } => {
             gather::run::<T>(*op, at.read(0), at.read(1), at.write(0), *rows, *columns);
         }
         Kernel::Random { op } => random::fill::<T>(*op, at.read(0), at.write(0)),
@@ -217,10 +167,7 @@ fn convolution<T: Real>(call: &ConvolutionCall, at: &Operands<'_>, algorithm: Al
     };
     let upstream = |first: usize, unpool: bool| {
         if unpool {
-            Upstream::Unpool {
-                pooled: at.read::<T>(first),
-                argmax: at.read::<u8>(first + 1),
-            }
+            Upstream::Unpool { pooled: at.read::<T>(first), argmax: at.read::<u8>(first + 1) }
         } else {
             Upstream::Dense(at.read::<T>(first))
         }
@@ -235,28 +182,13 @@ fn convolution<T: Real>(call: &ConvolutionCall, at: &Operands<'_>, algorithm: Al
             }
             let pool = match call.pool {
                 PoolStage::None => conv::Pool::None,
-                PoolStage::Max => conv::Pool::Max {
-                    argmax: at.write(1),
-                },
-                PoolStage::Gather => conv::Pool::Gather {
-                    argmax: at.read(take(1)),
-                },
+                PoolStage::Max => conv::Pool::Max { argmax: at.write(1) },
+                PoolStage::Gather => conv::Pool::Gather { argmax: at.read(take(1)) },
             };
             let bias = call.bias.then(|| at.read(take(1)));
             let activation = activation(call.activation, at, &mut take);
-            let epilogue = Epilogue {
-                pool,
-                bias,
-                activation,
-            };
-            conv::forward(
-                g,
-                &sources[..call.sources],
-                epilogue,
-                at.write(0),
-                at.workspace(),
-                algorithm,
-            );
+            let epilogue = Epilogue { pool, bias, activation };
+            conv::forward(g, &sources[..call.sources], epilogue, at.write(0), at.workspace(), algorithm);
         }
         Direction::InputGrad => {
             let mut sources = [(Upstream::Dense(none), none); 2];
@@ -264,27 +196,14 @@ fn convolution<T: Real>(call: &ConvolutionCall, at: &Operands<'_>, algorithm: Al
                 *source = (upstream(take(width(i)), call.unpool[i]), at.read(take(1)));
             }
             let activation = activation(call.activation, at, &mut take);
-            conv::input_grad(
-                g,
-                &sources[..call.sources],
-                activation,
-                at.write(0),
-                at.workspace(),
-                algorithm,
-            );
+            conv::input_grad(g, &sources[..call.sources], activation, at.write(0), at.workspace(), algorithm);
         }
         Direction::WeightGrad => {
             let mut sources = [(none, Upstream::Dense(none)); 2];
             for (i, source) in sources[..call.sources].iter_mut().enumerate() {
                 *source = (at.read(take(1)), upstream(take(width(i)), call.unpool[i]));
             }
-            conv::weight_grad(
-                g,
-                &sources[..call.sources],
-                at.write(0),
-                at.workspace(),
-                algorithm,
-            );
+            conv::weight_grad(g, &sources[..call.sources], at.write(0), at.workspace(), algorithm);
         }
     }
 }
@@ -298,10 +217,9 @@ fn activation<'a, T: Real>(
         ActivationStage::Identity => Activation::Identity,
         ActivationStage::Relu => Activation::Relu,
         ActivationStage::LeakyRelu(slope) => Activation::LeakyRelu(T::from_f64(slope.0)),
-        ActivationStage::Mask(slope) => Activation::Mask {
-            by: at.read(take(1)),
-            slope: T::from_f64(slope.0),
-        },
+        ActivationStage::Mask(slope) => {
+            Activation::Mask { by: at.read(take(1)), slope: T::from_f64(slope.0) }
+        }
     }
 }
 
@@ -315,10 +233,7 @@ impl Fences {
         let mut spans = Vec::new();
         if plan.fence > 0 {
             let mut covered = vec![false; plan.arena_bytes];
-            for place in plan
-                .steps
-                .iter()
-                .flat_map(|s| s.reads.iter().chain(&s.writes).chain([&s.workspace]))
+            for place in plan.steps.iter().flat_map(|s| s.reads.iter().chain(&s.writes).chain([&s.workspace]))
             {
                 if let Region::Arena(offset) = place.region {
                     covered[offset..offset + place.len * plan.size_of(place.kind)].fill(true);
@@ -327,10 +242,7 @@ impl Fences {
             // Bytes that no value ever uses stay as they are.
             let mut at = 0;
             while at < covered.len() {
-                let run = covered[at..]
-                    .iter()
-                    .take_while(|&&c| c == covered[at])
-                    .count();
+                let run = covered[at..].iter().take_while(|&&c| c == covered[at]).count();
                 if !covered[at] {
                     arena.bytes_mut()[at..at + run].fill(GUARD);
                     spans.push(at..at + run);
@@ -341,20 +253,10 @@ impl Fences {
         Fences { spans }
     }
 
-    pub fn check(
-        &self,
-        step: &Step,
-        arena: &Memory,
-        leaves: &[Buffer],
-        buffers: &Buffers,
-    ) -> Result<()> {
-        let broken =
-            |span: &std::ops::Range<usize>| arena.bytes()[span.clone()].iter().any(|&b| b != GUARD);
-        let leaf_broken = |leaf: &Buffer| {
-            buffers[leaf.0]
-                .as_ref()
-                .is_some_and(|(_, memory)| !memory.is_intact())
-        };
+    pub fn check(&self, step: &Step, arena: &Memory, leaves: &[Buffer], buffers: &Buffers) -> Result<()> {
+        let broken = |span: &std::ops::Range<usize>| arena.bytes()[span.clone()].iter().any(|&b| b != GUARD);
+        let leaf_broken =
+            |leaf: &Buffer| buffers[leaf.0].as_ref().is_some_and(|(_, memory)| !memory.is_intact());
         if self.spans.iter().any(broken) || leaves.iter().any(leaf_broken) {
             let what = format!("{} (node {:?})", step.kernel.name(), step.node);
             return Err(Error::Device(format!("{what} wrote outside its operands")));

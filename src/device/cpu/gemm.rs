@@ -20,8 +20,7 @@ pub fn matmul<T: Real>(
         for (j, out) in row.iter_mut().enumerate() {
             let mut sum = T::ZERO;
             for l in 0..k {
-                sum += a[if ta { l * m + i } else { i * k + l }]
-                    * b[if tb { j * k + l } else { l * n + j }];
+                sum += a[if ta { l * m + i } else { i * k + l }] * b[if tb { j * k + l } else { l * n + j }];
             }
             *out = sum;
         }

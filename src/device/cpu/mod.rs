@@ -37,11 +37,7 @@ pub struct CpuOptions {
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        CpuOptions {
-            algorithm: Algorithm::default(),
-            fuse: true,
-            fence: 0,
-        }
+        CpuOptions { algorithm: Algorithm::default(), fuse: true, fence: 0 }
     }
 }
 
@@ -66,12 +62,7 @@ impl<T: Real> Default for Cpu<T> {
 
 impl<T: Real> Cpu<T> {
     pub fn new(options: CpuOptions) -> Self {
-        Cpu {
-            options,
-            buffers: Vec::new(),
-            programs: Vec::new(),
-            real: PhantomData,
-        }
+        Cpu { options, buffers: Vec::new(), programs: Vec::new(), real: PhantomData }
     }
 
     fn element_size(kind: Kind) -> usize {
@@ -96,11 +87,7 @@ impl<T: Real> Device for Cpu<T> {
     }
 
     fn describe(&self) -> String {
-        format!(
-            "cpu, {} threads, {}",
-            rayon::current_num_threads(),
-            simd::level()
-        )
+        format!("cpu, {} threads, {}", rayon::current_num_threads(), simd::level())
     }
 
     fn allocate(&mut self, kind: Kind, len: usize) -> Result<Buffer> {
@@ -144,9 +131,7 @@ impl<T: Real> Device for Cpu<T> {
             },
         )?;
         if let Some(step) = plan.conflict() {
-            return Err(Error::Device(format!(
-                "step {step} of the plan writes what it reads"
-            )));
+            return Err(Error::Device(format!("step {step} of the plan writes what it reads")));
         }
         let arena = Memory::new(plan.arena_bytes, 0)?;
         self.programs.push(Prepared { plan, arena });
@@ -162,13 +147,7 @@ impl<T: Real> Device for Cpu<T> {
         execute::check_bindings(plan, leaves, &self.buffers)?;
         let fences = execute::Fences::new(plan, arena);
         for step in &plan.steps {
-            execute::run_step::<T>(
-                step,
-                arena,
-                leaves,
-                &mut self.buffers,
-                self.options.algorithm,
-            );
+            execute::run_step::<T>(step, arena, leaves, &mut self.buffers, self.options.algorithm);
             fences.check(step, arena, leaves, &self.buffers)?;
         }
         Ok(())
@@ -177,32 +156,15 @@ impl<T: Real> Device for Cpu<T> {
     fn read_output(&self, program: Program, index: usize, values: HostSliceMut<'_>) -> Result<()> {
         let Prepared { plan, arena } = &self.programs[program.0];
         let output = plan.outputs.get(index);
-        let Some(Place {
-            region: Region::Arena(offset),
-            kind,
-            len,
-        }) = output.map(|o| o.place)
-        else {
-            return Err(Error::Device(format!(
-                "the program has no output number {index}"
-            )));
+        let Some(Place { region: Region::Arena(offset), kind, len }) = output.map(|o| o.place) else {
+            return Err(Error::Device(format!("the program has no output number {index}")));
         };
         let bytes = &arena.bytes()[offset..offset + len * Self::element_size(kind)];
         copy::to_host::<T>(kind, bytes, values)
     }
 
     fn allocated_bytes(&self) -> usize {
-        let buffers: usize = self
-            .buffers
-            .iter()
-            .flatten()
-            .map(|(_, m)| m.bytes().len())
-            .sum();
-        buffers
-            + self
-                .programs
-                .iter()
-                .map(|p| p.arena.bytes().len())
-                .sum::<usize>()
+        let buffers: usize = self.buffers.iter().flatten().map(|(_, m)| m.bytes().len()).sum();
+        buffers + self.programs.iter().map(|p| p.arena.bytes().len()).sum::<usize>()
     }
 }

@@ -32,15 +32,8 @@ unsafe impl<T> Sync for Pointers<T> {}
 /// # Safety
 /// Each operand must hold the elements that the expression's accesses name, `out` the expression's
 /// length; an operand that overlaps `out` must be the same range, accessed element by element.
-pub(super) unsafe fn run<T: Real>(
-    expression: &Expression,
-    operands: &[*const T; OPERANDS],
-    out: *mut T,
-) {
-    let at = Pointers {
-        operands: *operands,
-        out,
-    };
+pub(super) unsafe fn run<T: Real>(expression: &Expression, operands: &[*const T; OPERANDS], out: *mut T) {
+    let at = Pointers { operands: *operands, out };
     let blocks = expression.len.div_ceil(BLOCK);
     let level = simd::level();
     let block = |b: usize| {
@@ -60,21 +53,13 @@ pub(super) unsafe fn run<T: Real>(
     if expression.len < SERIAL {
         (0..blocks).for_each(block);
     } else {
-        (0..blocks)
-            .into_par_iter()
-            .with_min_len(SERIAL / BLOCK / 2)
-            .for_each(block);
+        (0..blocks).into_par_iter().with_min_len(SERIAL / BLOCK / 2).for_each(block);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-unsafe fn block_avx512<T: Real>(
-    expression: &Expression,
-    at: &Pointers<T>,
-    start: usize,
-    len: usize,
-) {
+unsafe fn block_avx512<T: Real>(expression: &Expression, at: &Pointers<T>, start: usize, len: usize) {
     // SAFETY: the caller's promise, passed on.
     unsafe { run_block(expression, at, start, len) }
 }
@@ -91,24 +76,13 @@ unsafe fn run_block<T: Real>(expression: &Expression, at: &Pointers<T>, start: u
     let mut registers = [[T::ZERO; BLOCK]; REGISTERS];
     for instruction in &expression.code {
         match *instruction {
-            Instruction::Load {
-                to,
-                operand,
-                access,
-            } => {
+            Instruction::Load { to, operand, access } => {
                 // SAFETY: the caller's promise, passed on.
                 unsafe {
-                    load(
-                        &mut registers[to as usize][..len],
-                        at.operands[operand as usize],
-                        access,
-                        start,
-                    )
+                    load(&mut registers[to as usize][..len], at.operands[operand as usize], access, start)
                 }
             }
-            Instruction::Constant { to, value } => {
-                registers[to as usize][..len].fill(T::from_f64(value.0))
-            }
+            Instruction::Constant { to, value } => registers[to as usize][..len].fill(T::from_f64(value.0)),
             Instruction::Apply { to, op, a, b } => {
                 let (low, high) = registers.split_at_mut(to as usize + 1);
                 let first = &mut low[to as usize][..len];
@@ -143,13 +117,7 @@ unsafe fn load<T: Real>(to: &mut [T], from: *const T, access: Access, start: usi
             done += run;
         } else {
             let run = (inner - i % inner).min(to.len() - done);
-            unsafe {
-                std::ptr::copy_nonoverlapping(
-                    from.add(access.index(i)),
-                    to[done..].as_mut_ptr(),
-                    run,
-                )
-            };
+            unsafe { std::ptr::copy_nonoverlapping(from.add(access.index(i)), to[done..].as_mut_ptr(), run) };
             done += run;
         }
     }
@@ -224,9 +192,5 @@ fn pairs<T: Copy>(x: &mut [T], y: &[T], f: impl Fn(T, T) -> T) {
 fn sigmoid<T: Real>(x: T) -> T {
     let small = (-x.abs()).exp();
     let positive = T::ONE / (T::ONE + small);
-    if x > T::ZERO {
-        positive
-    } else {
-        small * positive
-    }
+    if x > T::ZERO { positive } else { small * positive }
 }

@@ -17,11 +17,7 @@ const LANES: usize = 16;
 /// Scratch elements: one partial result a slab if there are several.
 pub(super) fn workspace(outer: usize, count: usize, inner: usize) -> usize {
     let slabs = count.div_ceil(SLAB);
-    if slabs > 1 && inner > 1 {
-        outer * slabs * inner
-    } else {
-        0
-    }
+    if slabs > 1 && inner > 1 { outer * slabs * inner } else { 0 }
 }
 
 pub(super) fn sum<T: Real>(
@@ -35,33 +31,21 @@ pub(super) fn sum<T: Real>(
         if outer * count < SERIAL || outer == 1 {
             out.iter_mut().enumerate().for_each(rows);
         } else {
-            out.par_iter_mut()
-                .with_min_len(SERIAL.div_ceil(count))
-                .enumerate()
-                .for_each(rows);
+            out.par_iter_mut().with_min_len(SERIAL.div_ceil(count)).enumerate().for_each(rows);
         }
         return;
     }
     let slabs = count.div_ceil(SLAB);
     if slabs <= 1 {
-        out.chunks_mut(inner)
-            .zip(x.chunks(count * inner))
-            .for_each(|(out, x)| sum_rows(x, out));
+        out.chunks_mut(inner).zip(x.chunks(count * inner)).for_each(|(out, x)| sum_rows(x, out));
         return;
     }
     debug_assert_eq!(partial.len(), outer * slabs * inner);
-    partial
-        .par_chunks_mut(inner)
-        .with_min_len(4)
-        .enumerate()
-        .for_each(|(i, partial)| {
-            let (o, slab) = (i / slabs, i % slabs);
-            let rows = slab * SLAB..count.min((slab + 1) * SLAB);
-            sum_rows(
-                &x[(o * count + rows.start) * inner..(o * count + rows.end) * inner],
-                partial,
-            );
-        });
+    partial.par_chunks_mut(inner).with_min_len(4).enumerate().for_each(|(i, partial)| {
+        let (o, slab) = (i / slabs, i % slabs);
+        let rows = slab * SLAB..count.min((slab + 1) * SLAB);
+        sum_rows(&x[(o * count + rows.start) * inner..(o * count + rows.end) * inner], partial);
+    });
     for (out, partial) in out.chunks_mut(inner).zip(partial.chunks(slabs * inner)) {
         for (k, out) in out.iter_mut().enumerate() {
             let total: f64 = partial[k..].iter().step_by(inner).map(|v| v.to_f64()).sum();

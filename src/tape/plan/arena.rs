@@ -21,11 +21,7 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
     let nodes = tape.nodes().len();
     let values = nodes + drafts.temporaries.len();
     let about = |v: Value| {
-        let node = tape.nodes()[if v < nodes {
-            v
-        } else {
-            drafts.temporaries[v - nodes].index()
-        }];
+        let node = tape.nodes()[if v < nodes { v } else { drafts.temporaries[v - nodes].index() }];
         (node.kind, node.shape.len())
     };
     let end = drafts.steps.len();
@@ -35,10 +31,7 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
             home[i] = Some(leaf);
         }
     }
-    drafts
-        .homes
-        .iter()
-        .for_each(|&(v, leaf)| home[v] = Some(leaf));
+    drafts.homes.iter().for_each(|&(v, leaf)| home[v] = Some(leaf));
 
     // Lifetimes.
     let mut block_of: Vec<Option<usize>> = vec![None; values];
@@ -61,12 +54,7 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
         let len = (options.workspace)(&step.kernel);
         workspaces.push((len > 0).then_some((blocks.len(), len)));
         if len > 0 {
-            blocks.push(Block {
-                bytes: len * options.real_size,
-                first: at,
-                last: at,
-                offset: 0,
-            });
+            blocks.push(Block { bytes: len * options.real_size, first: at, last: at, offset: 0 });
         }
     }
     for (_, v) in &drafts.outputs {
@@ -92,16 +80,10 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
         .zip(&workspaces)
         .map(|(draft, workspace)| {
             let workspace = match *workspace {
-                Some((block, len)) => Place {
-                    region: Region::Arena(blocks[block].offset),
-                    kind: Kind::Real,
-                    len,
-                },
-                None => Place {
-                    region: Region::Arena(0),
-                    kind: Kind::Real,
-                    len: 0,
-                },
+                Some((block, len)) => {
+                    Place { region: Region::Arena(blocks[block].offset), kind: Kind::Real, len }
+                }
+                None => Place { region: Region::Arena(0), kind: Kind::Real, len: 0 },
             };
             Step {
                 kernel: draft.kernel.clone(),
@@ -120,17 +102,9 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
     }
     let bindings = tape.leaves().iter().zip(used).map(|(leaf, used)| {
         let node = tape.node(leaf.var);
-        Binding {
-            name: leaf.name.clone(),
-            kind: node.kind,
-            len: node.shape.len(),
-            used,
-        }
+        Binding { name: leaf.name.clone(), kind: node.kind, len: node.shape.len(), used }
     });
-    let outputs = drafts.outputs.iter().map(|(name, v)| Output {
-        name: name.clone(),
-        place: place_of(*v),
-    });
+    let outputs = drafts.outputs.iter().map(|(name, v)| Output { name: name.clone(), place: place_of(*v) });
     Plan {
         bindings: bindings.collect(),
         outputs: outputs.collect(),

@@ -24,9 +24,7 @@ pub(super) struct Absorbed {
 const WINDOW: usize = 2;
 
 pub(super) fn absorb(uses: &Uses<'_>, first: Var, fuse: bool) -> Absorbed {
-    let Op::Convolution(op) = uses.node(first).op else {
-        unreachable!("callers pass convolutions")
-    };
+    let Op::Convolution(op) = uses.node(first).op else { unreachable!("callers pass convolutions") };
     let mut absorbed = Absorbed {
         call: ConvolutionCall {
             direction: op.direction,
@@ -43,14 +41,13 @@ pub(super) fn absorb(uses: &Uses<'_>, first: Var, fuse: bool) -> Absorbed {
         positions: None,
     };
     let mut sources = vec![first];
-    if fuse {
-        if let Some((sum, other)) = second_source(uses, first, op) {
+    if fuse
+        && let Some((sum, other)) = second_source(uses, first, op) {
             sources.push(other);
             absorbed.nodes.extend([sum, other]);
             absorbed.call.sources = 2;
             absorbed.tail = sum;
         }
-    }
     for (i, &source) in sources.iter().enumerate() {
         absorbed.call.unpool[i] = operands(uses, source, op, fuse, &mut absorbed.reads);
     }
@@ -61,13 +58,7 @@ pub(super) fn absorb(uses: &Uses<'_>, first: Var, fuse: bool) -> Absorbed {
 }
 
 /// Pushes the operands of one source; says whether its `dy` comes pooled.
-fn operands(
-    uses: &Uses<'_>,
-    source: Var,
-    op: Convolution,
-    fuse: bool,
-    reads: &mut Vec<Var>,
-) -> bool {
+fn operands(uses: &Uses<'_>, source: Var, op: Convolution, fuse: bool, reads: &mut Vec<Var>) -> bool {
     let upstream = match op.direction {
         Direction::Forward => None,
         Direction::InputGrad => Some(0),
@@ -77,13 +68,8 @@ fn operands(
     for (i, &input) in uses.node(source).inputs.iter().enumerate() {
         let root = uses.root(input);
         match uses.node(root).op {
-            Op::Pool(Pool::Scatter {
-                size: WINDOW,
-                height,
-                width,
-            }) if fuse
-                && upstream == Some(i)
-                && (height, width) == (op.geometry.ho, op.geometry.wo) =>
+            Op::Pool(Pool::Scatter { size: WINDOW, height, width })
+                if fuse && upstream == Some(i) && (height, width) == (op.geometry.ho, op.geometry.wo) =>
             {
                 unpool = true;
                 reads.extend(uses.node(root).inputs.iter());
@@ -101,11 +87,7 @@ fn second_source(uses: &Uses<'_>, first: Var, op: Convolution) -> Option<(Var, V
     if node.op != Op::Pointwise(Pointwise::Add) {
         return None;
     }
-    let other = node
-        .inputs
-        .iter()
-        .map(|&v| uses.root(v))
-        .find(|&v| v != first)?;
+    let other = node.inputs.iter().map(|&v| uses.root(v)).find(|&v| v != first)?;
     let same = uses.node(other).op == Op::Convolution(op) && uses.only_user(other) == Some(sum);
     (same && other > first).then_some((sum, other))
 }
@@ -121,18 +103,14 @@ fn epilogue(uses: &Uses<'_>, op: Convolution, absorbed: &mut Absorbed) {
     }
     activation(uses, absorbed);
     // Positions must not be wanted before the whole call has run.
-    let early = absorbed.positions.is_some_and(|p| {
-        uses.users(p)
-            .iter()
-            .any(|&u| u < absorbed.tail && !absorbed.nodes.contains(&u))
-    });
+    let early = absorbed
+        .positions
+        .is_some_and(|p| uses.users(p).iter().any(|&u| u < absorbed.tail && !absorbed.nodes.contains(&u)));
     if early {
         absorbed.tail = before_pool.0;
         absorbed.nodes.truncate(before_pool.1);
-        let sources: usize = absorbed.call.unpool[..absorbed.call.sources]
-            .iter()
-            .map(|&u| 2 + usize::from(u))
-            .sum();
+        let sources: usize =
+            absorbed.call.unpool[..absorbed.call.sources].iter().map(|&u| 2 + usize::from(u)).sum();
         absorbed.reads.truncate(sources);
         absorbed.positions = None;
         absorbed.call.pool = PoolStage::None;
@@ -180,15 +158,9 @@ fn bias(uses: &Uses<'_>, channels: usize, absorbed: &mut Absorbed) {
     if node.op != Op::Pointwise(Pointwise::Add) {
         return;
     }
-    let other = node
-        .inputs
-        .iter()
-        .map(|&v| uses.root(v))
-        .find(|&v| v != absorbed.tail);
+    let other = node.inputs.iter().map(|&v| uses.root(v)).find(|&v| v != absorbed.tail);
     let Some(other) = other else { return };
-    if let Op::Reduce(Reduce::Repeat {
-        outer: 1, inner, ..
-    }) = uses.node(other).op
+    if let Op::Reduce(Reduce::Repeat { outer: 1, inner, .. }) = uses.node(other).op
         && inner == channels
     {
         absorbed.call.bias = true;
@@ -206,9 +178,7 @@ fn activation(uses: &Uses<'_>, absorbed: &mut Absorbed) {
     let stage = match node.op {
         Op::Pointwise(Pointwise::Relu) => ActivationStage::Relu,
         Op::Pointwise(Pointwise::LeakyRelu { slope }) => ActivationStage::LeakyRelu(slope),
-        Op::Pointwise(Pointwise::MulStep { slope })
-            if uses.root(node.inputs[0]) == absorbed.tail =>
-        {
+        Op::Pointwise(Pointwise::MulStep { slope }) if uses.root(node.inputs[0]) == absorbed.tail => {
             ActivationStage::Mask(Attribute(slope.0))
         }
         _ => return,

@@ -21,11 +21,7 @@ impl Access {
     pub const DIRECT: Access = Access { count: 1, inner: 1 };
 
     pub fn index(&self, i: usize) -> usize {
-        if self.count == 1 {
-            i
-        } else {
-            i / (self.count * self.inner) * self.inner + i % self.inner
-        }
+        if self.count == 1 { i } else { i / (self.count * self.inner) * self.inner + i % self.inner }
     }
 }
 
@@ -60,18 +56,15 @@ pub struct Expression {
 impl Expression {
     /// Number of elementwise operations.
     pub fn operations(&self) -> usize {
-        self.code
-            .iter()
-            .filter(|i| matches!(i, Instruction::Apply { .. }))
-            .count()
+        self.code.iter().filter(|i| matches!(i, Instruction::Apply { .. })).count()
     }
 
     /// Is `place` read element by element wherever it is read?
     pub(super) fn reads_in_place(&self, place: &Place, reads: &[Place]) -> bool {
         self.code.iter().all(|i| match i {
-            Instruction::Load {
-                operand, access, ..
-            } => reads[*operand as usize] != *place || *access == Access::DIRECT,
+            Instruction::Load { operand, access, .. } => {
+                reads[*operand as usize] != *place || *access == Access::DIRECT
+            }
             _ => true,
         })
     }
@@ -82,27 +75,15 @@ impl fmt::Display for Expression {
         write!(f, "[{}]", self.len)?;
         for i in &self.code {
             match i {
-                Instruction::Load {
-                    to,
-                    operand,
-                    access,
-                } if *access == Access::DIRECT => {
+                Instruction::Load { to, operand, access } if *access == Access::DIRECT => {
                     write!(f, " r{to}=#{operand}")?;
                 }
-                Instruction::Load {
-                    to,
-                    operand,
-                    access,
-                } => {
+                Instruction::Load { to, operand, access } => {
                     write!(f, " r{to}=#{operand}/{}x{}", access.count, access.inner)?;
                 }
                 Instruction::Constant { to, value } => write!(f, " r{to}={value:?}")?,
                 Instruction::Apply { to, op, a, b } => {
-                    write!(
-                        f,
-                        " r{to}={}(r{a},r{b})",
-                        crate::ops::Op::Pointwise(*op).name()
-                    )?;
+                    write!(f, " r{to}={}(r{a},r{b})", crate::ops::Op::Pointwise(*op).name())?;
                 }
             }
         }

@@ -53,30 +53,18 @@ impl<'t> Uses<'t> {
                 _ => tape.var(i),
             });
         }
-        let ends: Vec<Var> = tape
-            .outputs()
-            .iter()
-            .map(|o| o.1)
-            .chain(tape.assignments().iter().map(|a| a.1))
-            .collect();
+        let ends: Vec<Var> =
+            tape.outputs().iter().map(|o| o.1).chain(tape.assignments().iter().map(|a| a.1)).collect();
         let live = tape.ancestors(&ends, count);
         let mut users = vec![Vec::new(); count];
         for (i, node) in tape.nodes().iter().enumerate() {
             if live[i] && !matches!(node.op, Op::Layout(_)) {
-                node.inputs
-                    .iter()
-                    .for_each(|v| users[root[v.index()].index()].push(tape.var(i)));
+                node.inputs.iter().for_each(|v| users[root[v.index()].index()].push(tape.var(i)));
             }
         }
         let mut pinned = vec![false; count];
-        ends.iter()
-            .for_each(|v| pinned[root[v.index()].index()] = true);
-        Uses {
-            tape,
-            root,
-            users,
-            pinned,
-        }
+        ends.iter().for_each(|v| pinned[root[v.index()].index()] = true);
+        Uses { tape, root, users, pinned }
     }
 
     /// The node that computes `var`, reshapes and gradient stops removed.
@@ -125,13 +113,7 @@ pub(super) fn lower(tape: &Tape, fuse: bool) -> Drafts {
         calls[at] = Some(call);
     }
 
-    let mut lowering = Lowering {
-        uses,
-        fuse,
-        absorbed,
-        needed: vec![false; count],
-        steps: Vec::new(),
-    };
+    let mut lowering = Lowering { uses, fuse, absorbed, needed: vec![false; count], steps: Vec::new() };
     let mut temporaries = Vec::new();
     let mut outputs = Vec::new();
     // Written from the end, like everything else: the last step comes first.
@@ -195,22 +177,11 @@ pub(super) fn lower(tape: &Tape, fuse: bool) -> Drafts {
             homes.push((from, leaf));
         }
     }
-    Drafts {
-        steps,
-        temporaries,
-        outputs,
-        homes,
-    }
+    Drafts { steps, temporaries, outputs, homes }
 }
 
 fn copy_step(from: Value, to: Value, node: Var) -> Draft {
-    Draft {
-        kernel: Kernel::Copy,
-        reads: vec![from],
-        writes: vec![to],
-        node,
-        flops: 0,
-    }
+    Draft { kernel: Kernel::Copy, reads: vec![from], writes: vec![to], node, flops: 0 }
 }
 
 /// Can the step that computes `value` write it straight into the buffer of `leaf`? Only if the old
@@ -222,9 +193,9 @@ fn may_live_in(steps: &[Draft], value: Value, leaf: Value) -> bool {
     let read_later = steps[made + 1..].iter().any(|s| s.reads.contains(&leaf));
     let read_here = match &steps[made].kernel {
         Kernel::Pointwise(e) => e.code.iter().any(|i| match i {
-            Instruction::Load {
-                operand, access, ..
-            } => steps[made].reads[*operand as usize] == leaf && *access != Access::DIRECT,
+            Instruction::Load { operand, access, .. } => {
+                steps[made].reads[*operand as usize] == leaf && *access != Access::DIRECT
+            }
             _ => false,
         }),
         _ => steps[made].reads.contains(&leaf),
@@ -249,21 +220,8 @@ impl Lowering<'_> {
         root.index()
     }
 
-    fn push(
-        &mut self,
-        kernel: Kernel,
-        reads: Vec<Value>,
-        writes: Vec<Value>,
-        node: Var,
-        flops: u64,
-    ) {
-        self.steps.push(Draft {
-            kernel,
-            reads,
-            writes,
-            node,
-            flops,
-        });
+    fn push(&mut self, kernel: Kernel, reads: Vec<Value>, writes: Vec<Value>, node: Var, flops: u64) {
+        self.steps.push(Draft { kernel, reads, writes, node, flops });
     }
 
     fn convolution(&mut self, call: Absorbed) {
@@ -271,13 +229,7 @@ impl Lowering<'_> {
         let mut writes = vec![call.tail.index()];
         writes.extend(call.positions.map(Var::index));
         let flops = call.nodes.iter().map(|&v| self.flops(v)).sum();
-        self.push(
-            Kernel::Convolution(call.call),
-            reads,
-            writes,
-            call.tail,
-            flops,
-        );
+        self.push(Kernel::Convolution(call.call), reads, writes, call.tail, flops);
     }
 
     fn flops(&self, var: Var) -> u64 {
@@ -294,41 +246,20 @@ impl Lowering<'_> {
                 return self.expression(var);
             }
             Op::Matmul(op) => {
-                let Some((m, n, k)) = op.sizes(shape_of(node.inputs[0]), shape_of(node.inputs[1]))
-                else {
+                let Some((m, n, k)) = op.sizes(shape_of(node.inputs[0]), shape_of(node.inputs[1])) else {
                     return;
                 };
-                Kernel::Matmul {
-                    m,
-                    n,
-                    k,
-                    transpose_a: op.transpose_a,
-                    transpose_b: op.transpose_b,
-                }
+                Kernel::Matmul { m, n, k, transpose_a: op.transpose_a, transpose_b: op.transpose_b }
             }
             Op::Pool(op) => {
                 let large = match op {
                     Pool::Scatter { .. } | Pool::Upsample { .. } => node.shape,
                     _ => shape_of(node.inputs[0]),
                 };
-                Kernel::Pool {
-                    op,
-                    large: [large[0], large[1], large[2], large[3]],
-                }
+                Kernel::Pool { op, large: [large[0], large[1], large[2], large[3]] }
             }
-            Op::Reduce(Reduce::Sum {
-                outer,
-                count,
-                inner,
-            }) => Kernel::Sum {
-                outer,
-                count,
-                inner,
-            },
-            Op::LogSoftmax(_) => Kernel::LogSoftmax {
-                rows: node.shape[0],
-                columns: node.shape[1],
-            },
+            Op::Reduce(Reduce::Sum { outer, count, inner }) => Kernel::Sum { outer, count, inner },
+            Op::LogSoftmax(_) => Kernel::LogSoftmax { rows: node.shape[0], columns: node.shape[1] },
             Op::Gather(op) => {
                 let large = match op {
                     Gather::Pick | Gather::Rows => shape_of(node.inputs[0]),
@@ -349,28 +280,12 @@ impl Lowering<'_> {
     }
 
     fn expression(&mut self, var: Var) {
-        let mut compiler = Compiler {
-            lowering: self,
-            code: Vec::new(),
-            operands: Vec::new(),
-            flops: 0,
-        };
+        let mut compiler = Compiler { lowering: self, code: Vec::new(), operands: Vec::new(), flops: 0 };
         compiler.value(var, 0, true);
-        let Compiler {
-            code,
-            operands,
-            flops,
-            ..
-        } = compiler;
+        let Compiler { code, operands, flops, .. } = compiler;
         let reads = operands.iter().map(|&v| self.need(v)).collect();
         let len = self.uses.node(var).shape.len();
-        self.push(
-            Kernel::Pointwise(Expression { len, code }),
-            reads,
-            vec![var.index()],
-            var,
-            flops,
-        );
+        self.push(Kernel::Pointwise(Expression { len, code }), reads, vec![var.index()], var, flops);
     }
 }
 
@@ -405,12 +320,7 @@ impl Compiler<'_, '_> {
                     Some(b) if self.depth(b) > self.depth(a) => {
                         self.value(b, to, false);
                         self.value(a, to + 1, false);
-                        self.code.push(Instruction::Apply {
-                            to: at,
-                            op,
-                            a: at + 1,
-                            b: at,
-                        });
+                        self.code.push(Instruction::Apply { to: at, op, a: at + 1, b: at });
                         return;
                     }
                     Some(b) => {
@@ -418,12 +328,7 @@ impl Compiler<'_, '_> {
                         self.value(b, to + 1, false);
                     }
                 }
-                self.code.push(Instruction::Apply {
-                    to: at,
-                    op,
-                    a: at,
-                    b: at + 1,
-                });
+                self.code.push(Instruction::Apply { to: at, op, a: at, b: at + 1 });
             }
             _ => self.load(var, at, Access::DIRECT),
         }
@@ -468,9 +373,7 @@ impl Compiler<'_, '_> {
         let var = uses.root(var);
         let node = uses.node(var);
         match node.op {
-            Op::Pointwise(_) if self.has_one_user(var) => {
-                node.inputs.iter().map(|&v| self.leaves(v)).sum()
-            }
+            Op::Pointwise(_) if self.has_one_user(var) => node.inputs.iter().map(|&v| self.leaves(v)).sum(),
             _ => 1,
         }
     }
@@ -478,10 +381,7 @@ impl Compiler<'_, '_> {
     fn load(&mut self, var: Var, to: u8, access: Access) {
         let var = self.lowering.uses.root(var);
         if let Op::Constant(value) = self.lowering.uses.node(var).op {
-            self.code.push(Instruction::Constant {
-                to,
-                value: Attribute(value.0),
-            });
+            self.code.push(Instruction::Constant { to, value: Attribute(value.0) });
             return;
         }
         let operand = match self.operands.iter().position(|&v| v == var) {
@@ -491,10 +391,6 @@ impl Compiler<'_, '_> {
                 self.operands.len() - 1
             }
         };
-        self.code.push(Instruction::Load {
-            to,
-            operand: operand as u8,
-            access,
-        });
+        self.code.push(Instruction::Load { to, operand: operand as u8, access });
     }
 }

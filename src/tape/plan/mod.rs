@@ -186,11 +186,7 @@ impl Plan {
     /// Bytes that the steps of one run read and write, each operand counted once a step.
     pub fn bytes_moved(&self) -> u64 {
         let bytes = |p: &Place| (p.len * self.size_of(p.kind)) as u64;
-        self.steps
-            .iter()
-            .flat_map(|s| s.reads.iter().chain(&s.writes))
-            .map(bytes)
-            .sum()
+        self.steps.iter().flat_map(|s| s.reads.iter().chain(&s.writes)).map(bytes).sum()
     }
 
     pub fn size_of(&self, kind: Kind) -> usize {
@@ -257,12 +253,7 @@ impl fmt::Display for Plan {
     /// One line a step, then the totals; what `--dry-run` prints.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.steps.iter().enumerate() {
-            write!(
-                f,
-                "{i:4}  {:18} {:>10.3} MFLOP",
-                step.kernel.name(),
-                step.flops as f64 * 1e-6
-            )?;
+            write!(f, "{i:4}  {:18} {:>10.3} MFLOP", step.kernel.name(), step.flops as f64 * 1e-6)?;
             match &step.kernel {
                 Kernel::Convolution(c) => {
                     let g = &c.geometry;
@@ -283,32 +274,15 @@ impl fmt::Display for Plan {
                         write!(f, ", {:?}", c.activation)?;
                     }
                 }
-                Kernel::Matmul {
-                    m,
-                    n,
-                    k,
-                    transpose_a,
-                    transpose_b,
-                } => {
+                Kernel::Matmul { m, n, k, transpose_a, transpose_b } => {
                     let flag = |t: &bool| if *t { "T" } else { "N" };
-                    write!(
-                        f,
-                        "  {}{} m {m} n {n} k {k}",
-                        flag(transpose_a),
-                        flag(transpose_b)
-                    )?;
+                    write!(f, "  {}{} m {m} n {n} k {k}", flag(transpose_a), flag(transpose_b))?;
                 }
                 Kernel::Pointwise(e) => write!(f, "  {e}")?,
                 Kernel::Pool { op, large } => write!(f, "  {op:?} of {large:?}")?,
-                Kernel::Sum {
-                    outer,
-                    count,
-                    inner,
-                } => write!(f, "  [{outer}, {count}, {inner}]")?,
+                Kernel::Sum { outer, count, inner } => write!(f, "  [{outer}, {count}, {inner}]")?,
                 Kernel::LogSoftmax { rows, columns } => write!(f, "  [{rows}, {columns}]")?,
-                Kernel::Gather {
-                    op, rows, columns, ..
-                } => write!(f, "  {op:?} of [{rows}, {columns}]")?,
+                Kernel::Gather { op, rows, columns, .. } => write!(f, "  {op:?} of [{rows}, {columns}]")?,
                 Kernel::Random { op } => write!(f, "  {op:?}")?,
                 Kernel::Copy => {}
             }

@@ -79,37 +79,22 @@ fn dy_at<T: Real>(g: &Geometry, u: &Upstream<'_, T>, n: usize, i: usize, j: usiz
                 return T::ZERO;
             }
             let at = ((n * hp + i / 2) * wp + j / 2) * g.k + k;
-            if argmax[at] as usize == i % 2 * 2 + j % 2 {
-                pooled[at]
-            } else {
-                T::ZERO
-            }
+            if argmax[at] as usize == i % 2 * 2 + j % 2 { pooled[at] } else { T::ZERO }
         }
     }
 }
 
-fn one<T: Real>(
-    g: &Geometry,
-    sources: &[(&[T], &[T])],
-    n: usize,
-    i: usize,
-    j: usize,
-    k: usize,
-) -> T {
+fn one<T: Real>(g: &Geometry, sources: &[(&[T], &[T])], n: usize, i: usize, j: usize, k: usize) -> T {
     let mut sum = T::ZERO;
     for (x, w) in sources {
         for r in 0..g.r {
             for s in 0..g.s {
-                let (h, c) = (
-                    (i * g.stride + r).wrapping_sub(g.pad),
-                    (j * g.stride + s).wrapping_sub(g.pad),
-                );
+                let (h, c) = ((i * g.stride + r).wrapping_sub(g.pad), (j * g.stride + s).wrapping_sub(g.pad));
                 if h >= g.h || c >= g.w {
                     continue;
                 }
                 for ch in 0..g.c {
-                    sum += x[((n * g.h + h) * g.w + c) * g.c + ch]
-                        * w[((k * g.r + r) * g.s + s) * g.c + ch];
+                    sum += x[((n * g.h + h) * g.w + c) * g.c + ch] * w[((k * g.r + r) * g.s + s) * g.c + ch];
                 }
             }
         }
@@ -125,54 +110,28 @@ pub fn forward<T: Real>(
     _ws: &mut [T],
     _a: Algorithm,
 ) {
-    let Epilogue {
-        pool,
-        bias,
-        activation,
-    } = e;
+    let Epilogue { pool, bias, activation } = e;
     let b = |k: usize| bias.map_or(T::ZERO, |b| b[k]);
     let (hp, wp) = (g.ho / 2, g.wo / 2);
     match pool {
         Pool::None => y.par_iter_mut().enumerate().for_each(|(at, out)| {
             let (k, p) = (at % g.k, at / g.k);
-            *out = act(
-                activation,
-                one(g, sources, p / g.wo / g.ho, p / g.wo % g.ho, p % g.wo, k) + b(k),
-                at,
-            );
+            *out = act(activation, one(g, sources, p / g.wo / g.ho, p / g.wo % g.ho, p % g.wo, k) + b(k), at);
         }),
         Pool::Gather { argmax } => y.par_iter_mut().enumerate().for_each(|(at, out)| {
             let (k, p) = (at % g.k, at / g.k);
             let q = argmax[at] as usize;
             *out = act(
                 activation,
-                one(
-                    g,
-                    sources,
-                    p / wp / hp,
-                    p / wp % hp * 2 + q / 2,
-                    p % wp * 2 + q % 2,
-                    k,
-                ) + b(k),
+                one(g, sources, p / wp / hp, p / wp % hp * 2 + q / 2, p % wp * 2 + q % 2, k) + b(k),
                 at,
             );
         }),
-        Pool::Max { argmax } => y
-            .par_iter_mut()
-            .zip(argmax.par_iter_mut())
-            .enumerate()
-            .for_each(|(at, (out, pos))| {
+        Pool::Max { argmax } => {
+            y.par_iter_mut().zip(argmax.par_iter_mut()).enumerate().for_each(|(at, (out, pos))| {
                 let (k, p) = (at % g.k, at / g.k);
-                let v = |q: usize| {
-                    one(
-                        g,
-                        sources,
-                        p / wp / hp,
-                        p / wp % hp * 2 + q / 2,
-                        p % wp * 2 + q % 2,
-                        k,
-                    )
-                };
+                let v =
+                    |q: usize| one(g, sources, p / wp / hp, p / wp % hp * 2 + q / 2, p % wp * 2 + q % 2, k);
                 let mut best = v(0);
                 *pos = 0;
                 for q in 1..4 {
@@ -183,7 +142,8 @@ pub fn forward<T: Real>(
                     }
                 }
                 *out = act(activation, best + b(k), at);
-            }),
+            })
+        }
     }
 }
 
@@ -195,39 +155,37 @@ pub fn input_grad<T: Real>(
     _ws: &mut [T],
     _al: Algorithm,
 ) {
-    dx.par_chunks_mut(g.h * g.w * g.c)
-        .enumerate()
-        .for_each(|(n, dx)| {
-            dx.fill(T::ZERO);
-            for (dy, w) in sources {
-                for i in 0..g.ho {
-                    for j in 0..g.wo {
-                        for k in 0..g.k {
-                            let d = dy_at(g, dy, n, i, j, k);
-                            for r in 0..g.r {
-                                for s in 0..g.s {
-                                    let (h, c) = (
-                                        (i * g.stride + r).wrapping_sub(g.pad),
-                                        (j * g.stride + s).wrapping_sub(g.pad),
-                                    );
-                                    if h >= g.h || c >= g.w {
-                                        continue;
-                                    }
-                                    for ch in 0..g.c {
-                                        dx[(h * g.w + c) * g.c + ch] +=
-                                            d * w[((k * g.r + r) * g.s + s) * g.c + ch];
-                                    }
+    dx.par_chunks_mut(g.h * g.w * g.c).enumerate().for_each(|(n, dx)| {
+        dx.fill(T::ZERO);
+        for (dy, w) in sources {
+            for i in 0..g.ho {
+                for j in 0..g.wo {
+                    for k in 0..g.k {
+                        let d = dy_at(g, dy, n, i, j, k);
+                        for r in 0..g.r {
+                            for s in 0..g.s {
+                                let (h, c) = (
+                                    (i * g.stride + r).wrapping_sub(g.pad),
+                                    (j * g.stride + s).wrapping_sub(g.pad),
+                                );
+                                if h >= g.h || c >= g.w {
+                                    continue;
+                                }
+                                for ch in 0..g.c {
+                                    dx[(h * g.w + c) * g.c + ch] +=
+                                        d * w[((k * g.r + r) * g.s + s) * g.c + ch];
                                 }
                             }
                         }
                     }
                 }
             }
-            let base = n * g.h * g.w * g.c;
-            for (i, v) in dx.iter_mut().enumerate() {
-                *v = act(a, *v, base + i);
-            }
-        });
+        }
+        let base = n * g.h * g.w * g.c;
+        for (i, v) in dx.iter_mut().enumerate() {
+            *v = act(a, *v, base + i);
+        }
+    });
 }
 
 pub fn weight_grad<T: Real>(
@@ -237,33 +195,31 @@ pub fn weight_grad<T: Real>(
     _ws: &mut [T],
     _al: Algorithm,
 ) {
-    dw.par_chunks_mut(g.r * g.s * g.c)
-        .enumerate()
-        .for_each(|(k, dw)| {
-            dw.fill(T::ZERO);
-            for (x, dy) in sources {
-                for n in 0..g.n {
-                    for i in 0..g.ho {
-                        for j in 0..g.wo {
-                            let d = dy_at(g, dy, n, i, j, k);
-                            for r in 0..g.r {
-                                for s in 0..g.s {
-                                    let (h, c) = (
-                                        (i * g.stride + r).wrapping_sub(g.pad),
-                                        (j * g.stride + s).wrapping_sub(g.pad),
-                                    );
-                                    if h >= g.h || c >= g.w {
-                                        continue;
-                                    }
-                                    for ch in 0..g.c {
-                                        dw[(r * g.s + s) * g.c + ch] +=
-                                            d * x[((n * g.h + h) * g.w + c) * g.c + ch];
-                                    }
+    dw.par_chunks_mut(g.r * g.s * g.c).enumerate().for_each(|(k, dw)| {
+        dw.fill(T::ZERO);
+        for (x, dy) in sources {
+            for n in 0..g.n {
+                for i in 0..g.ho {
+                    for j in 0..g.wo {
+                        let d = dy_at(g, dy, n, i, j, k);
+                        for r in 0..g.r {
+                            for s in 0..g.s {
+                                let (h, c) = (
+                                    (i * g.stride + r).wrapping_sub(g.pad),
+                                    (j * g.stride + s).wrapping_sub(g.pad),
+                                );
+                                if h >= g.h || c >= g.w {
+                                    continue;
+                                }
+                                for ch in 0..g.c {
+                                    dw[(r * g.s + s) * g.c + ch] +=
+                                        d * x[((n * g.h + h) * g.w + c) * g.c + ch];
                                 }
                             }
                         }
                     }
                 }
             }
-        });
+        }
+    });
 }
