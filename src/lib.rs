@@ -8,6 +8,7 @@
 //! programs, its plan) → [`device`] (kernels) → [`meta`] step → [`methods`] → [`run`] (episodes,
 //! checkpoints, metrics) → [`report`].
 
+pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod data;

@@ -1,5 +1,6 @@
 //! The command line: one file a verb; this one parses, runs and reports errors.
 
+mod bench;
 mod output;
 
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub use output::Output;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Image classifiers from few labels, with k-means tasks and second-order meta-gradients.
 #[derive(Parser)]
@@ -27,16 +28,15 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-enum Verb {}
+enum Verb {
+    /// Measure steps, k-means iterations and convolutions.
+    Bench(bench::Bench),
+}
 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
-    if let Some(threads) = cli.threads {
-        // Fails only if a pool exists already; this is the first use.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-    }
-    match run(cli.verb, &output) {
+    match in_pool(cli.threads, || run(cli.verb, &output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             output.error(&error);
@@ -45,9 +45,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Option<Verb>, _output: &Output) -> Result<()> {
+/// Runs everything on a worker thread: work that is started from outside a pool goes through a queue,
+/// which costs time and memory at every step.
+fn in_pool(threads: Option<u16>, work: impl FnOnce() -> Result<()> + Send) -> Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0).into()).build();
+    pool.map_err(|e| Error::Device(format!("cannot start worker threads: {e}")))?.install(work)
+}
+
+fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
         None => Ok(()),
-        Some(verb) => match verb {},
+        Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }

@@ -92,9 +92,8 @@ impl Contents {
                 entries.push(Entry::new(format!("{name}.attributes.{attribute}"), DType::U32, [n], values));
             }
         }
-        let as_json = |e: serde_json::Error| {
-            Error::format(path, "metadata", "names that can be stored", e.to_string())
-        };
+        let as_json =
+            |e: serde_json::Error| Error::format(path, "metadata", "names that can be stored", e.to_string());
         let metadata = [
             ("format", FORMAT.to_string()),
             ("name", self.name.clone()),

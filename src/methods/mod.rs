@@ -123,7 +123,8 @@ pub struct StepProgram {
     pub tape: Tape,
     /// Data leaves, by name.
     pub feeds: Vec<(String, Feed)>,
-    /// The tasks that the program can be bound to. Leaves named `task.…` stand for `decoder.T.…`.
+    /// The tasks whose turn the program can be; one program that trains all tasks has the main task only.
+    /// Leaves named `task.…` stand for `decoder.T.…`.
     pub tasks: Vec<usize>,
     /// Images that one step looks at.
     pub images: usize,

@@ -1,1 +1,5 @@
-//! Run folders, checkpoints, metrics, progress.
+//! Training runs: the engine that steps a method, the trainer, checkpoints, metrics, evaluation.
+
+pub mod engine;
+
+pub use engine::Engine;

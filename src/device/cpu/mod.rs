@@ -7,11 +7,13 @@ mod execute;
 mod gather;
 pub mod gemm;
 mod memory;
+mod micro;
 mod pointwise;
 mod pool;
 mod random;
 mod reduce;
 pub mod simd;
+mod slots;
 mod softmax;
 
 use std::marker::PhantomData;

@@ -26,7 +26,7 @@ pub(super) fn argmax<T: Real>(x: &[T], large: [usize; 4], size: usize, out: &mut
                 for p in 1..size * size {
                     let value = at(p);
                     // Not a number wins, as in every framework, so that it is seen.
-                    if value > best || (value != value && best == best) {
+                    if value > best || value.partial_cmp(&value).is_none() {
                         (best, *out) = (value, p as u8);
                     }
                 }

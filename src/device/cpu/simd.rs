@@ -1,7 +1,11 @@
-//! The instruction set, found once at run time.
+//! Instruction sets: found once at run time, and used by kernels that are written once over
+//! [`Vector`] and compiled for each set.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
+
+use crate::tensor::{DType, Real};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
@@ -20,18 +24,254 @@ impl fmt::Display for Level {
     }
 }
 
+/// The best set of this processor, or a lower one named by `TESSERA_SIMD` (`avx2`, `portable`), for
+/// comparisons.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
+        let wanted = std::env::var("TESSERA_SIMD").unwrap_or_default();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+            if avx2 && avx512 && wanted != "avx2" && wanted != "portable" {
                 return Level::Avx512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if avx2 && wanted != "portable" {
                 return Level::Avx2;
             }
         }
+        let _ = wanted;
         Level::Portable
     })
+}
+
+/// A register of numbers.
+///
+/// # Safety
+/// Every method may be called only where the instruction set is there; pointers must be valid for
+/// `LANES` elements (or the number that is named), without any alignment beyond the element's.
+pub unsafe trait Vector: Copy {
+    type Element: Real;
+    const LANES: usize;
+    /// Registers side by side in one panel of packed columns.
+    const COLUMNS: usize;
+    const PANEL: usize = Self::LANES * Self::COLUMNS;
+
+    unsafe fn splat(value: Self::Element) -> Self;
+    unsafe fn load(from: *const Self::Element) -> Self;
+    unsafe fn store(self, to: *mut Self::Element);
+    /// Stores the first `count` (at most `LANES`) elements.
+    unsafe fn store_first(self, to: *mut Self::Element, count: usize);
+    unsafe fn load_first(from: *const Self::Element, count: usize) -> Self;
+    /// `self · a + b`.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+}
+
+/// Work that is compiled for every instruction set. `run` must be `#[inline(always)]`, down to the
+/// last function that touches a [`Vector`], or the registers go through memory.
+pub trait Job<T: Real> {
+    type Output;
+
+    /// # Safety
+    /// The instruction set of `V` must be there.
+    unsafe fn run<V: Vector<Element = T>>(self) -> Self::Output;
+}
+
+/// Runs a job with the best instruction set for `T`.
+pub fn dispatch<T: Real, J: Job<T>>(job: J) -> J::Output {
+    match (T::DTYPE, level()) {
+        // SAFETY: `level` found the instruction set.
+        #[cfg(target_arch = "x86_64")]
+        (DType::F32, Level::Avx512) => unsafe { x86::with_avx512(job) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        (DType::F32, Level::Avx2) => unsafe { x86::with_avx2(job) },
+        // SAFETY: the portable vectors need nothing.
+        _ => unsafe { job.run::<Portable<T>>() },
+    }
+}
+
+/// Columns of one panel at the level that [`dispatch`] picks for `T`.
+pub fn panel<T: Real>() -> usize {
+    struct Panel;
+    impl<T: Real> Job<T> for Panel {
+        type Output = usize;
+        #[inline(always)]
+        unsafe fn run<V: Vector<Element = T>>(self) -> usize {
+            V::PANEL
+        }
+    }
+    dispatch::<T, _>(Panel)
+}
+
+/// Four elements in whatever registers the compiler finds.
+#[derive(Clone, Copy)]
+pub struct Portable<T>([T; 4]);
+
+// SAFETY: plain memory accesses of exactly the elements that the trait names.
+unsafe impl<T: Real> Vector for Portable<T> {
+    type Element = T;
+    const LANES: usize = 4;
+    const COLUMNS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: T) -> Self {
+        Portable([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const T) -> Self {
+        // SAFETY: the caller's.
+        Portable(unsafe { from.cast::<[T; 4]>().read() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut T) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[T; 4]>().write(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut T, count: usize) {
+        for (i, value) in self.0.into_iter().enumerate().take(count) {
+            // SAFETY: the caller's.
+            unsafe { to.add(i).write(value) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const T, count: usize) -> Self {
+        // SAFETY: the caller's.
+        Portable(std::array::from_fn(|i| if i < count { unsafe { *from.add(i) } } else { T::ZERO }))
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        // Two roundings: a fused multiply-add without the instruction is a library call.
+        Portable(std::array::from_fn(|i| self.0[i] * a.0[i] + b.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
+    pub unsafe fn with_avx512<T: Real, J: Job<T>>(job: J) -> J::Output {
+        // SAFETY: this function's features are those of the vector.
+        unsafe { job.run::<Avx512<T>>() }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub unsafe fn with_avx2<T: Real, J: Job<T>>(job: J) -> J::Output {
+        // SAFETY: this function's features are those of the vector.
+        unsafe { job.run::<Avx2<T>>() }
+    }
+
+    /// Single precision only; `T` is `f32` wherever these are used (see [`dispatch`]).
+    #[derive(Clone, Copy)]
+    pub struct Avx512<T>(__m512, PhantomData<T>);
+    #[derive(Clone, Copy)]
+    pub struct Avx2<T>(__m256, PhantomData<T>);
+
+    // SAFETY: the accesses are of exactly the elements that the trait names.
+    unsafe impl<T: Real> Vector for Avx512<T> {
+        type Element = T;
+        const LANES: usize = 16;
+        const COLUMNS: usize = 4;
+
+        #[inline(always)]
+        unsafe fn splat(value: T) -> Self {
+            // SAFETY: the caller's, here and below.
+            Avx512(unsafe { _mm512_set1_ps(value.to_f64() as f32) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const T) -> Self {
+            Avx512(unsafe { _mm512_loadu_ps(from.cast()) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut T) {
+            unsafe { _mm512_storeu_ps(to.cast(), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut T, count: usize) {
+            let mask = ((1u32 << count.min(16)) - 1) as __mmask16;
+            unsafe { _mm512_mask_storeu_ps(to.cast(), mask, self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const T, count: usize) -> Self {
+            let mask = ((1u32 << count.min(16)) - 1) as __mmask16;
+            Avx512(unsafe { _mm512_maskz_loadu_ps(mask, from.cast()) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            Avx512(unsafe { _mm512_fmadd_ps(self.0, a.0, b.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_add_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_sub_ps(self.0, other.0) }, PhantomData)
+        }
+    }
+
+    // SAFETY: the accesses are of exactly the elements that the trait names.
+    unsafe impl<T: Real> Vector for Avx2<T> {
+        type Element = T;
+        const LANES: usize = 8;
+        const COLUMNS: usize = 2;
+
+        #[inline(always)]
+        unsafe fn splat(value: T) -> Self {
+            // SAFETY: the caller's, here and below.
+            Avx2(unsafe { _mm256_set1_ps(value.to_f64() as f32) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const T) -> Self {
+            Avx2(unsafe { _mm256_loadu_ps(from.cast()) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut T) {
+            unsafe { _mm256_storeu_ps(to.cast(), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn store_first(self, to: *mut T, count: usize) {
+            unsafe { _mm256_maskstore_ps(to.cast(), first(count), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_first(from: *const T, count: usize) -> Self {
+            Avx2(unsafe { _mm256_maskload_ps(from.cast(), first(count)) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+            Avx2(unsafe { _mm256_fmadd_ps(self.0, a.0, b.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn add(self, other: Self) -> Self {
+            Avx2(unsafe { _mm256_add_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn sub(self, other: Self) -> Self {
+            Avx2(unsafe { _mm256_sub_ps(self.0, other.0) }, PhantomData)
+        }
+    }
+
+    /// Mask of the first `count` of eight lanes.
+    #[inline(always)]
+    unsafe fn first(count: usize) -> __m256i {
+        // SAFETY: the caller's.
+        unsafe {
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), lanes)
+        }
+    }
 }

@@ -41,13 +41,12 @@ pub(super) fn absorb(uses: &Uses<'_>, first: Var, fuse: bool) -> Absorbed {
         positions: None,
     };
     let mut sources = vec![first];
-    if fuse
-        && let Some((sum, other)) = second_source(uses, first, op) {
-            sources.push(other);
-            absorbed.nodes.extend([sum, other]);
-            absorbed.call.sources = 2;
-            absorbed.tail = sum;
-        }
+    if fuse && let Some((sum, other)) = second_source(uses, first, op) {
+        sources.push(other);
+        absorbed.nodes.extend([sum, other]);
+        absorbed.call.sources = 2;
+        absorbed.tail = sum;
+    }
     for (i, &source) in sources.iter().enumerate() {
         absorbed.call.unpool[i] = operands(uses, source, op, fuse, &mut absorbed.reads);
     }

@@ -1,28 +1,69 @@
-//! Convolutions (plain loops).
+//! Convolution and its two transposes, with what the plan fused into them.
+//!
+//! * [`gather`](gather): copies windows of an image, padded, dilated or un-pooled, so that kernels see
+//!   plain memory;
+//! * [`finish`](finish): pooling, bias and activation of a block of results, and its way to memory;
+//! * [`direct`](direct), [`weights`](weights): any size, by the panel kernel on padded rows;
+//! * [`winograd`](winograd), [`winograd_weights`](winograd_weights), [`transform`](transform):
+//!   3×3 filters of stride 1 with a quarter of the multiplications.
 
-use rayon::prelude::*;
+mod direct;
+mod finish;
+mod gather;
+#[cfg(test)]
+mod tests;
+mod transform;
+mod weights;
+mod winograd;
+mod winograd_weights;
 
-use crate::ops::convolution::Geometry;
-use crate::tape::plan::ConvolutionCall;
-use crate::tensor::Real;
+use crate::ops::convolution::{Direction, Geometry};
+use crate::tape::plan::{ConvolutionCall, PoolStage};
+use crate::tensor::{DType, Real};
 
+/// How 3×3 convolutions of stride 1 in single precision are computed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Algorithm {
-    #[default]
+    /// Multiply-adds as in the definition.
     Direct,
+    /// F(4×4, 3×3) of Lavin & Gray (2016) where there are at least 16 channels on both sides; direct
+    /// otherwise, and always in double precision.
+    #[default]
     Winograd,
 }
 
+/// Fewest channels for which the transforms cost less than they save.
+const WINOGRAD_CHANNELS: usize = 16;
+
+impl Algorithm {
+    fn is_winograd<T: Real>(self, g: &Geometry) -> bool {
+        self == Algorithm::Winograd
+            && T::DTYPE == DType::F32
+            && (g.r, g.s, g.stride) == (3, 3, 1)
+            && g.pad <= 2
+            && g.c.min(g.k) >= WINOGRAD_CHANNELS
+    }
+}
+
+/// The gradient `dy` of a convolution's result: dense, or pooled values with their positions, of which
+/// the dense gradient is the scatter into 2×2 windows.
 #[derive(Clone, Copy)]
 pub enum Upstream<'a, T> {
     Dense(&'a [T]),
     Unpool { pooled: &'a [T], argmax: &'a [u8] },
 }
 
+/// 2×2 max-pooling behind a convolution; a position is `2·row + column` within the window.
 pub enum Pool<'a> {
     None,
-    Max { argmax: &'a mut [u8] },
-    Gather { argmax: &'a [u8] },
+    /// Finds the positions and writes them.
+    Max {
+        argmax: &'a mut [u8],
+    },
+    /// Picks at given positions.
+    Gather {
+        argmax: &'a [u8],
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -30,196 +71,159 @@ pub enum Activation<'a, T> {
     Identity,
     Relu,
     LeakyRelu(T),
-    Mask { by: &'a [T], slope: T },
+    /// Multiplies by 1 where `by` is positive and by `slope` elsewhere.
+    Mask {
+        by: &'a [T],
+        slope: T,
+    },
 }
 
+/// What happens to sums before they are stored: pooling, then bias, then activation.
 pub struct Epilogue<'a, T> {
     pub pool: Pool<'a>,
     pub bias: Option<&'a [T]>,
     pub activation: Activation<'a, T>,
 }
 
-pub fn workspace<T: Real>(_call: &ConvolutionCall, _algorithm: Algorithm) -> usize {
-    0
+/// A convolution `y = x * w` of any of the directions that slide a filter: the input gradient is one too,
+/// over a dilated `dy` with the filters turned.
+#[derive(Clone, Copy, Debug)]
+struct Sliding {
+    n: usize,
+    /// Source rows, columns, channels, and the distance that its elements are spread to.
+    h: usize,
+    w: usize,
+    c: usize,
+    dilation: usize,
+    r: usize,
+    s: usize,
+    stride: usize,
+    pad: [isize; 2],
+    /// Result rows, columns, channels.
+    ho: usize,
+    wo: usize,
+    k: usize,
 }
 
-fn act<T: Real>(a: Activation<'_, T>, v: T, i: usize) -> T {
-    match a {
-        Activation::Identity => v,
-        Activation::Relu => {
-            if v > T::ZERO {
-                v
-            } else {
-                T::ZERO
-            }
+impl Sliding {
+    fn forward(g: &Geometry) -> Self {
+        let &Geometry { n, h, w, c, k, r, s, stride, pad, ho, wo } = g;
+        Sliding { n, h, w, c, dilation: 1, r, s, stride, pad: [pad as isize; 2], ho, wo, k }
+    }
+
+    fn input_grad(g: &Geometry) -> Self {
+        let pad = [g.r, g.s].map(|size| size as isize - 1 - g.pad as isize);
+        let (h, w, c, k) = (g.ho, g.wo, g.k, g.c);
+        Sliding { n: g.n, h, w, c, dilation: g.stride, r: g.r, s: g.s, stride: 1, pad, ho: g.h, wo: g.w, k }
+    }
+}
+
+/// The filters `[K, R, S, C]` as a sliding convolution sees them.
+#[derive(Clone, Copy)]
+struct Filters<'a, T> {
+    w: &'a [T],
+    /// As stored: output channels, rows, columns, input channels.
+    shape: [usize; 4],
+    /// Rows and columns reversed, the channels exchanged.
+    turned: bool,
+}
+
+impl<'a, T: Real> Filters<'a, T> {
+    fn new(g: &Geometry, w: &'a [T], turned: bool) -> Self {
+        Filters { w, shape: [g.k, g.r, g.s, g.c], turned }
+    }
+
+    /// The weight from channel `c` of the source to channel `k` of the result.
+    #[inline(always)]
+    fn at(&self, k: usize, r: usize, s: usize, c: usize) -> T {
+        let [_, rows, columns, channels] = self.shape;
+        if self.turned {
+            self.w[((c * rows + rows - 1 - r) * columns + columns - 1 - s) * channels + k]
+        } else {
+            self.w[((k * rows + r) * columns + s) * channels + c]
         }
-        Activation::LeakyRelu(s) => {
-            if v > T::ZERO {
-                v
+    }
+}
+
+/// Scratch elements that a call needs.
+pub fn workspace<T: Real>(call: &ConvolutionCall, algorithm: Algorithm) -> usize {
+    let g = &call.geometry;
+    let pooled = call.pool != PoolStage::None;
+    match (call.direction, algorithm.is_winograd::<T>(g)) {
+        (Direction::WeightGrad, true) => winograd_weights::workspace::<T>(g),
+        (Direction::WeightGrad, false) => weights::workspace::<T>(g),
+        (direction, winograd) => {
+            let sliding = match direction {
+                Direction::Forward => Sliding::forward(g),
+                _ => Sliding::input_grad(g),
+            };
+            if winograd {
+                winograd::workspace::<T>(&sliding, call.sources, pooled)
             } else {
-                v * s
-            }
-        }
-        Activation::Mask { by, slope } => {
-            if by[i] > T::ZERO {
-                v
-            } else {
-                v * slope
+                direct::workspace::<T>(&sliding, call.sources, pooled)
             }
         }
     }
 }
 
-fn dy_at<T: Real>(g: &Geometry, u: &Upstream<'_, T>, n: usize, i: usize, j: usize, k: usize) -> T {
-    match u {
-        Upstream::Dense(d) => d[((n * g.ho + i) * g.wo + j) * g.k + k],
-        Upstream::Unpool { pooled, argmax } => {
-            let (hp, wp) = (g.ho / 2, g.wo / 2);
-            if i / 2 >= hp || j / 2 >= wp {
-                return T::ZERO;
-            }
-            let at = ((n * hp + i / 2) * wp + j / 2) * g.k + k;
-            if argmax[at] as usize == i % 2 * 2 + j % 2 { pooled[at] } else { T::ZERO }
-        }
-    }
-}
-
-fn one<T: Real>(g: &Geometry, sources: &[(&[T], &[T])], n: usize, i: usize, j: usize, k: usize) -> T {
-    let mut sum = T::ZERO;
-    for (x, w) in sources {
-        for r in 0..g.r {
-            for s in 0..g.s {
-                let (h, c) = ((i * g.stride + r).wrapping_sub(g.pad), (j * g.stride + s).wrapping_sub(g.pad));
-                if h >= g.h || c >= g.w {
-                    continue;
-                }
-                for ch in 0..g.c {
-                    sum += x[((n * g.h + h) * g.w + c) * g.c + ch] * w[((k * g.r + r) * g.s + s) * g.c + ch];
-                }
-            }
-        }
-    }
-    sum
-}
-
+/// `y = epilogue(Σ x_i * w_i)`.
 pub fn forward<T: Real>(
     g: &Geometry,
     sources: &[(&[T], &[T])],
-    e: Epilogue<'_, T>,
+    epilogue: Epilogue<'_, T>,
     y: &mut [T],
-    _ws: &mut [T],
-    _a: Algorithm,
+    workspace: &mut [T],
+    algorithm: Algorithm,
 ) {
-    let Epilogue { pool, bias, activation } = e;
-    let b = |k: usize| bias.map_or(T::ZERO, |b| b[k]);
-    let (hp, wp) = (g.ho / 2, g.wo / 2);
-    match pool {
-        Pool::None => y.par_iter_mut().enumerate().for_each(|(at, out)| {
-            let (k, p) = (at % g.k, at / g.k);
-            *out = act(activation, one(g, sources, p / g.wo / g.ho, p / g.wo % g.ho, p % g.wo, k) + b(k), at);
-        }),
-        Pool::Gather { argmax } => y.par_iter_mut().enumerate().for_each(|(at, out)| {
-            let (k, p) = (at % g.k, at / g.k);
-            let q = argmax[at] as usize;
-            *out = act(
-                activation,
-                one(g, sources, p / wp / hp, p / wp % hp * 2 + q / 2, p % wp * 2 + q % 2, k) + b(k),
-                at,
-            );
-        }),
-        Pool::Max { argmax } => {
-            y.par_iter_mut().zip(argmax.par_iter_mut()).enumerate().for_each(|(at, (out, pos))| {
-                let (k, p) = (at % g.k, at / g.k);
-                let v =
-                    |q: usize| one(g, sources, p / wp / hp, p / wp % hp * 2 + q / 2, p % wp * 2 + q % 2, k);
-                let mut best = v(0);
-                *pos = 0;
-                for q in 1..4 {
-                    let c = v(q);
-                    if c > best {
-                        best = c;
-                        *pos = q as u8;
-                    }
-                }
-                *out = act(activation, best + b(k), at);
-            })
-        }
-    }
+    let sliding = Sliding::forward(g);
+    let finish = finish::Finish::new(epilogue, [g.ho, g.wo, g.k], y);
+    let source = |i: usize| (Upstream::Dense(sources[i].0), Filters::new(g, sources[i].1, false));
+    slide(&sliding, source, sources.len(), &finish, workspace, algorithm.is_winograd::<T>(g));
 }
 
+/// `dx = activation(Σ transpose of (· * w_i) applied to dy_i)`.
 pub fn input_grad<T: Real>(
     g: &Geometry,
     sources: &[(Upstream<'_, T>, &[T])],
-    a: Activation<'_, T>,
+    activation: Activation<'_, T>,
     dx: &mut [T],
-    _ws: &mut [T],
-    _al: Algorithm,
+    workspace: &mut [T],
+    algorithm: Algorithm,
 ) {
-    dx.par_chunks_mut(g.h * g.w * g.c).enumerate().for_each(|(n, dx)| {
-        dx.fill(T::ZERO);
-        for (dy, w) in sources {
-            for i in 0..g.ho {
-                for j in 0..g.wo {
-                    for k in 0..g.k {
-                        let d = dy_at(g, dy, n, i, j, k);
-                        for r in 0..g.r {
-                            for s in 0..g.s {
-                                let (h, c) = (
-                                    (i * g.stride + r).wrapping_sub(g.pad),
-                                    (j * g.stride + s).wrapping_sub(g.pad),
-                                );
-                                if h >= g.h || c >= g.w {
-                                    continue;
-                                }
-                                for ch in 0..g.c {
-                                    dx[(h * g.w + c) * g.c + ch] +=
-                                        d * w[((k * g.r + r) * g.s + s) * g.c + ch];
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        let base = n * g.h * g.w * g.c;
-        for (i, v) in dx.iter_mut().enumerate() {
-            *v = act(a, *v, base + i);
-        }
-    });
+    let sliding = Sliding::input_grad(g);
+    let epilogue = Epilogue { pool: Pool::None, bias: None, activation };
+    let finish = finish::Finish::new(epilogue, [g.h, g.w, g.c], dx);
+    let source = |i: usize| (sources[i].0, Filters::new(g, sources[i].1, true));
+    slide(&sliding, source, sources.len(), &finish, workspace, algorithm.is_winograd::<T>(g));
 }
 
+fn slide<'a, T: Real>(
+    sliding: &Sliding,
+    source: impl Fn(usize) -> (Upstream<'a, T>, Filters<'a, T>),
+    count: usize,
+    finish: &finish::Finish<'_, T>,
+    workspace: &mut [T],
+    winograd: bool,
+) {
+    let pair = [source(0), source(count - 1)];
+    if winograd {
+        winograd::run(sliding, &pair[..count], finish, workspace);
+    } else {
+        direct::run(sliding, &pair[..count], finish, workspace);
+    }
+}
+
+/// `dw = Σ transpose of (x_i * ·) applied to dy_i`.
 pub fn weight_grad<T: Real>(
     g: &Geometry,
     sources: &[(&[T], Upstream<'_, T>)],
     dw: &mut [T],
-    _ws: &mut [T],
-    _al: Algorithm,
+    workspace: &mut [T],
+    algorithm: Algorithm,
 ) {
-    dw.par_chunks_mut(g.r * g.s * g.c).enumerate().for_each(|(k, dw)| {
-        dw.fill(T::ZERO);
-        for (x, dy) in sources {
-            for n in 0..g.n {
-                for i in 0..g.ho {
-                    for j in 0..g.wo {
-                        let d = dy_at(g, dy, n, i, j, k);
-                        for r in 0..g.r {
-                            for s in 0..g.s {
-                                let (h, c) = (
-                                    (i * g.stride + r).wrapping_sub(g.pad),
-                                    (j * g.stride + s).wrapping_sub(g.pad),
-                                );
-                                if h >= g.h || c >= g.w {
-                                    continue;
-                                }
-                                for ch in 0..g.c {
-                                    dw[(r * g.s + s) * g.c + ch] +=
-                                        d * x[((n * g.h + h) * g.w + c) * g.c + ch];
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    });
+    if algorithm.is_winograd::<T>(g) {
+        winograd_weights::run(g, sources, dw, workspace);
+    } else {
+        weights::run(g, sources, dw, workspace);
+    }
 }

@@ -1,0 +1,178 @@
+//! Whole training steps on random images.
+
+use serde::Serialize;
+
+use super::{Times, allocations, peak_bytes};
+use crate::device::Cpu;
+use crate::device::{HostSlice, Session};
+use crate::error::{Error, Result};
+use crate::meta::{Hessian, Rule};
+use crate::methods::{Constants, Feed, Method, Setup};
+use crate::nn::{Architecture, Net};
+use crate::random::{Purpose, Stream};
+use crate::run::Engine;
+use crate::tape::Tape;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub net: String,
+    /// `forward`, `sgd`, or an update rule.
+    pub rule: String,
+    pub batch: usize,
+    pub inner_steps: usize,
+    pub tasks: usize,
+    pub repeats: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    pub net: String,
+    pub rule: String,
+    pub batch: usize,
+    pub median_ms: f64,
+    pub p10_ms: f64,
+    pub p90_ms: f64,
+    /// Floating-point operations of a step by the definition of its operations.
+    pub gflop: f64,
+    pub gflop_per_s: f64,
+    pub images_per_s: f64,
+    /// Most memory that the process held.
+    pub peak_bytes: u64,
+    /// What the device holds: parameters, data, and the arena of values.
+    pub device_bytes: usize,
+    /// Allocations during the measured steps.
+    pub allocations: u64,
+    pub repeats: usize,
+    pub device: String,
+}
+
+/// Classes of main and auxiliary tasks.
+const CLASSES: (usize, usize) = (10, 15);
+
+fn input(net: &str) -> [usize; 3] {
+    match net {
+        "mnistnet" => [28, 28, 1],
+        "omninet" => [105, 105, 1],
+        "mininet" => [64, 64, 3],
+        _ => [32, 32, 3],
+    }
+}
+
+fn noise(len: usize) -> Vec<f32> {
+    let mut draw = Stream::new(1, Purpose::Synthetic, len as u64);
+    (0..len).map(|_| draw.normal() as f32).collect()
+}
+
+/// Measures on this thread's rayon pool.
+pub fn measure(request: &Request) -> Result<Figures> {
+    let net = Net::new(Architecture::named(&request.net)?, input(&request.net))?;
+    if request.rule == "forward" {
+        return forward(request, net);
+    }
+    let (method, rule) = match request.rule.as_str() {
+        "sgd" => (Method::named("stl")?, Rule::named("paper")?),
+        rule => (Method::named("meta-mtl")?, Rule::named(rule)?),
+    };
+    let constants = Constants {
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        clip: if request.rule == "sgd" { 0.0 } else { 5.0 },
+        inner_steps: request.inner_steps,
+        hessian: Hessian::ThetaOnly,
+        train_main_decoder_on_meta: false,
+    };
+    let setup = Setup {
+        net,
+        batch: request.batch,
+        classes: CLASSES.0,
+        tasks: vec![CLASSES.1; request.tasks],
+        rule,
+        constants,
+        unlabelled: false,
+    };
+    let mut engine = Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, 1)?;
+    for rate in ["rate", "alpha", "beta", "decoder_rate"] {
+        engine.set_rate(rate, 1e-3)?;
+    }
+    let task = engine.tasks() - 1;
+    let image = noise(request.batch * net.input.iter().product::<usize>());
+    for (name, feed) in engine.feeds(task).to_vec() {
+        match feed {
+            Feed::Images(_) => engine.session_mut().write(&name, HostSlice::F32(&image))?,
+            Feed::Labels(..) => {
+                let labels: Vec<u32> = (0..request.batch).map(|i| (i % CLASSES.0) as u32).collect();
+                engine.session_mut().write(&name, HostSlice::U32(&labels))?;
+            }
+        }
+    }
+    let (gflop, images) = (engine.flops(task) as f64 / 1e9, engine.images(task));
+    let (times, allocated) = timed(request.repeats, || engine.step(task))?;
+    if let Some((name, value)) = engine.scalars(task)?.into_iter().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::Diverged(format!("the measured step gave {name} = {value}")));
+    }
+    Ok(figures(request, engine.session(), times, gflop, images, allocated))
+}
+
+fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times, u64)> {
+    work()?;
+    work()?;
+    let before = allocations::count();
+    let mut within = 0;
+    let times = Times::of(repeats, || {
+        let done = work();
+        within = allocations::count() - before;
+        done
+    })?;
+    // The list of times itself is one allocation.
+    Ok((times, within.saturating_sub(1)))
+}
+
+fn forward(request: &Request, net: Net) -> Result<Figures> {
+    let mut tape = Tape::new();
+    let [h, w, c] = net.input;
+    let x = tape.input("images", [request.batch, h, w, c]);
+    let parameters = net.parameters();
+    let theta: Vec<_> = parameters.iter().map(|p| tape.input(p.name.clone(), p.shape)).collect();
+    let decoder = net.decoder(0, CLASSES.0);
+    let phi: Vec<_> = decoder.iter().map(|p| tape.input(p.name.clone(), p.shape)).collect();
+    let features = net.record(&mut tape, x, &theta);
+    let logits = crate::nn::net::decode(&mut tape, features, &phi);
+    tape.output("logits", logits);
+    let mut session = Session::new(Box::new(Cpu::<f32>::default()));
+    let program = session.prepare(&tape)?;
+    let bound = session.bind(program, str::to_string)?;
+    for parameter in parameters.iter().chain(&decoder) {
+        session.write(&parameter.name, HostSlice::F32(&parameter.initial_values(1)))?;
+    }
+    session.write("images", HostSlice::F32(&noise(request.batch * h * w * c)))?;
+    let (times, allocated) = timed(request.repeats, || session.run(&bound))?;
+    Ok(figures(request, &session, times, tape.flops() as f64 / 1e9, request.batch, allocated))
+}
+
+fn figures(
+    request: &Request,
+    session: &Session,
+    times: Times,
+    gflop: f64,
+    images: usize,
+    allocations: u64,
+) -> Figures {
+    let median = times.median();
+    Figures {
+        net: request.net.clone(),
+        rule: request.rule.clone(),
+        batch: request.batch,
+        median_ms: median,
+        p10_ms: times.quantile(0.1),
+        p90_ms: times.quantile(0.9),
+        gflop,
+        gflop_per_s: gflop / median * 1e3,
+        images_per_s: images as f64 / median * 1e3,
+        peak_bytes: peak_bytes(),
+        device_bytes: session.allocated_bytes(),
+        allocations,
+        repeats: request.repeats,
+        device: session.device().describe(),
+    }
+}

@@ -1,0 +1,90 @@
+//! `tessera bench`: how fast steps, k-means and convolutions are here.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Output;
+use crate::bench;
+use crate::error::Result;
+
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// One training step on random images.
+    Step {
+        /// cifarnet, mininet, mnistnet or omninet.
+        #[arg(long, default_value = "cifarnet")]
+        net: String,
+        /// forward, sgd, or an update rule of Meta-MTL: paper, literal, first-order, released-intended.
+        #[arg(long, default_value = "paper")]
+        rule: String,
+        /// Images of a batch.
+        #[arg(long, default_value_t = 100)]
+        batch: usize,
+        /// Inner steps of a Meta-MTL episode.
+        #[arg(long, default_value_t = 1)]
+        inner_steps: usize,
+        /// Auxiliary tasks.
+        #[arg(long, default_value_t = 4)]
+        tasks: usize,
+        /// Measured steps.
+        #[arg(long, default_value_t = 20)]
+        repeats: usize,
+    },
+    /// Single 3×3 convolutions of the project's nets, in each direction.
+    Conv {
+        #[arg(long, default_value_t = 100)]
+        batch: usize,
+        #[arg(long, default_value_t = 10)]
+        repeats: usize,
+    },
+}
+
+pub fn run(bench: Bench, output: &Output) -> Result<()> {
+    match bench.what {
+        What::Step { net, rule, batch, inner_steps, tasks, repeats } => {
+            let request = bench::step::Request { net, rule, batch, inner_steps, tasks, repeats };
+            let f = bench::step::measure(&request)?;
+            let text = format!(
+                "{} {} batch {}: median {:.2} ms (p10 {:.2}, p90 {:.2}), {:.1} GFLOP, {:.0} GFLOP/s, {:.0} images/s\n\
+                 peak {:.0} MiB, on the device {:.0} MiB, {} allocations in {} steps, {}",
+                f.net,
+                f.rule,
+                f.batch,
+                f.median_ms,
+                f.p10_ms,
+                f.p90_ms,
+                f.gflop,
+                f.gflop_per_s,
+                f.images_per_s,
+                mib(f.peak_bytes as usize),
+                mib(f.device_bytes),
+                f.allocations,
+                f.repeats,
+                f.device,
+            );
+            output.result(&json!(f), text);
+        }
+        What::Conv { batch, repeats } => {
+            for &layer in bench::conv::LAYERS {
+                for f in bench::conv::measure(layer, batch, repeats)? {
+                    let text = format!(
+                        "{:>13} {:<12} {:>8.2} ms {:>7.0} GFLOP/s",
+                        f.layer, f.direction, f.median_ms, f.gflop_per_s
+                    );
+                    output.result(&json!(f), text);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / (1 << 20) as f64
+}
