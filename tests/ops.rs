@@ -2,6 +2,7 @@
 //! second order against differences and against each other, fused against unfused, one thread against
 //! two, and no write outside an operand.
 
+use tessera::device::cpu::Algorithm;
 use tessera::device::{Cpu, CpuOptions, Device};
 use tessera::ops::{self, Example};
 use tessera::tape::Kind;

@@ -51,6 +51,7 @@ pub fn level() -> Level {
 /// # Safety
 /// Every method may be called only where the instruction set is there; pointers must be valid for
 /// `LANES` elements (or the number that is named), without any alignment beyond the element's.
+#[allow(clippy::missing_safety_doc)] // said once, for all methods, above
 pub unsafe trait Vector: Copy {
     type Element: Real;
     const LANES: usize;

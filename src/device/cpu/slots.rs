@@ -26,12 +26,12 @@ pub fn for_each<T: Send>(
         }
         work(unit, area);
     };
-    if scratch == 0 {
-        (0..count(units)).into_par_iter().for_each(|_| run(&mut []));
-    } else {
-        let areas = workspace.len() / scratch;
-        debug_assert!(areas > 0, "a kernel was given less scratch than it asked for");
-        workspace.par_chunks_exact_mut(scratch).take(areas.min(units)).for_each(run);
+    match workspace.len().checked_div(scratch) {
+        None => (0..count(units)).into_par_iter().for_each(|_| run(&mut [])),
+        Some(areas) => {
+            debug_assert!(areas > 0, "a kernel was given less scratch than it asked for");
+            workspace.par_chunks_exact_mut(scratch).take(areas.min(units)).for_each(run);
+        }
     }
 }
 
