@@ -1,6 +1,7 @@
 //! The command line: one file a verb; this one parses, runs and reports errors.
 
 mod bench;
+mod data;
 mod output;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Import, draw or describe data sets.
+    Data(data::Data),
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -55,6 +58,7 @@ fn in_pool(threads: Option<u16>, work: impl FnOnce() -> Result<()> + Send) -> Re
 fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
         None => Ok(()),
+        Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }

@@ -4,7 +4,9 @@
 
 pub mod batch;
 pub mod dataset;
+pub mod import;
 pub mod split;
+pub mod synth;
 
 pub use batch::{Augment, EpochSampler};
 pub use dataset::{Dataset, Images, Normalisation, Part};
