@@ -66,7 +66,8 @@ fn idx_comes_back_as_it_was() {
 fn cifar_planes_become_pixels() {
     let folder = tempfile::tempdir().unwrap();
     let record = cifar_record(&[7], 3);
-    fs::write(folder.path().join("data_batch_2.bin"), [&record[..], &cifar_record(&[1], 9)].concat()).unwrap();
+    fs::write(folder.path().join("data_batch_2.bin"), [&record[..], &cifar_record(&[1], 9)].concat())
+        .unwrap();
     let contents = import::cifar10(folder.path()).unwrap();
     assert_eq!(contents.train.labels, [7, 1]);
     for pixel in [0, 1, 500, 1023] {
@@ -89,7 +90,9 @@ fn folders_are_read_in_order() {
         let class = folder.path().join("train").join(class);
         fs::create_dir_all(&class).unwrap();
         for (i, value) in values.into_iter().enumerate() {
-            image::GrayImage::from_pixel(6, 4, image::Luma([value])).save(class.join(format!("{i}.png"))).unwrap();
+            image::GrayImage::from_pixel(6, 4, image::Luma([value]))
+                .save(class.join(format!("{i}.png")))
+                .unwrap();
         }
     }
     let contents = import::folder(folder.path(), None).unwrap();
@@ -122,28 +125,169 @@ fn run_import(format: &str, src: &Path) -> (i32, String, bool) {
 fn malformed_input_gives_one_clear_error() {
     type Damage = fn(&Path);
     let replace: &[(&str, &str, Damage, i32, &[&str])] = &[
-        ("idx", "truncated images", |f| cut(&f.join("train-images-idx3-ubyte"), 5), 4, &["train-images", "240 bytes", "235 bytes", "cut off"]),
-        ("idx", "trailing bytes", |f| grow(&f.join("train-labels-idx1-ubyte")), 4, &["train-labels", "12 bytes", "13 bytes"]),
-        ("idx", "wrong magic", |f| put(&f.join("train-images-idx3-ubyte"), &labels(3)), 4, &["byte 0", "0x00000803", "0x00000801"]),
-        ("idx", "counts that disagree", |f| put(&f.join("train-labels-idx1-ubyte"), &labels(11)), 4, &["12 labels", "found 11"]),
-        ("idx", "sizes that disagree", |f| put(&f.join("t10k-images-idx3-ubyte"), &images(6, 5, 4)), 4, &["t10k-images", "[4, 5]", "[5, 4]"]),
-        ("idx", "a header only", |f| put(&f.join("train-images-idx3-ubyte"), &[0, 0, 8, 3]), 4, &["byte 4", "end of the file"]),
-        ("idx", "huge counts", |f| put(&f.join("train-images-idx3-ubyte"), &be(&[0x803, u32::MAX, 9999, 9999])), 4, &["cut off"]),
+        (
+            "idx",
+            "truncated images",
+            |f| cut(&f.join("train-images-idx3-ubyte"), 5),
+            4,
+            &["train-images", "240 bytes", "235 bytes", "cut off"],
+        ),
+        (
+            "idx",
+            "trailing bytes",
+            |f| grow(&f.join("train-labels-idx1-ubyte")),
+            4,
+            &["train-labels", "12 bytes", "13 bytes"],
+        ),
+        (
+            "idx",
+            "wrong magic",
+            |f| put(&f.join("train-images-idx3-ubyte"), &labels(3)),
+            4,
+            &["byte 0", "0x00000803", "0x00000801"],
+        ),
+        (
+            "idx",
+            "counts that disagree",
+            |f| put(&f.join("train-labels-idx1-ubyte"), &labels(11)),
+            4,
+            &["12 labels", "found 11"],
+        ),
+        (
+            "idx",
+            "sizes that disagree",
+            |f| put(&f.join("t10k-images-idx3-ubyte"), &images(6, 5, 4)),
+            4,
+            &["t10k-images", "[4, 5]", "[5, 4]"],
+        ),
+        (
+            "idx",
+            "a header only",
+            |f| put(&f.join("train-images-idx3-ubyte"), &[0, 0, 8, 3]),
+            4,
+            &["byte 4", "end of the file"],
+        ),
+        (
+            "idx",
+            "huge counts",
+            |f| put(&f.join("train-images-idx3-ubyte"), &be(&[0x803, u32::MAX, 9999, 9999])),
+            4,
+            &["cut off"],
+        ),
         ("idx", "an empty file", |f| put(&f.join("train-images-idx3-ubyte"), &[]), 4, &["empty file"]),
-        ("idx", "a missing file", |f| fs::remove_file(f.join("train-labels-idx1-ubyte")).unwrap(), 4, &["train-labels-idx1-ubyte", "no such file"]),
-        ("idx", "half of the test part", |f| fs::remove_file(f.join("t10k-labels-idx1-ubyte")).unwrap(), 4, &["t10k-labels", "both files"]),
-        ("idx", "a folder for a file", |f| { fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap(); fs::create_dir(f.join("train-images-idx3-ubyte")).unwrap() }, 4, &["not a regular file"]),
-        ("idx", "a broken gzip stream", |f| { fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap(); let z = gzip(&images(12, 4, 5)); put(&f.join("train-images-idx3-ubyte.gz"), &z[..z.len() - 9]) }, 4, &[".gz stream"]),
-        ("idx", "xz that is not", |f| { fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap(); put(&f.join("train-images-idx3-ubyte.xz"), b"not xz at all") }, 4, &[".xz stream"]),
+        (
+            "idx",
+            "a missing file",
+            |f| fs::remove_file(f.join("train-labels-idx1-ubyte")).unwrap(),
+            4,
+            &["train-labels-idx1-ubyte", "no such file"],
+        ),
+        (
+            "idx",
+            "half of the test part",
+            |f| fs::remove_file(f.join("t10k-labels-idx1-ubyte")).unwrap(),
+            4,
+            &["t10k-labels", "both files"],
+        ),
+        (
+            "idx",
+            "a folder for a file",
+            |f| {
+                fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap();
+                fs::create_dir(f.join("train-images-idx3-ubyte")).unwrap()
+            },
+            4,
+            &["not a regular file"],
+        ),
+        (
+            "idx",
+            "a broken gzip stream",
+            |f| {
+                fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap();
+                let z = gzip(&images(12, 4, 5));
+                put(&f.join("train-images-idx3-ubyte.gz"), &z[..z.len() - 9])
+            },
+            4,
+            &[".gz stream"],
+        ),
+        (
+            "idx",
+            "xz that is not",
+            |f| {
+                fs::remove_file(f.join("train-images-idx3-ubyte")).unwrap();
+                put(&f.join("train-images-idx3-ubyte.xz"), b"not xz at all")
+            },
+            4,
+            &[".xz stream"],
+        ),
         ("cifar10", "no batches", |_| {}, 4, &["data_batch_1.bin", "none"]),
-        ("cifar10", "half a record", |f| put(&f.join("data_batch_1.bin"), &cifar_record(&[1], 0)[..3000]), 4, &["byte 0", "3073", "3000 bytes"]),
-        ("cifar10", "a label out of range", |f| put(&f.join("data_batch_3.bin"), &cifar_record(&[10], 0)), 4, &["byte 0 (record 0)", "below 10", "found 10"]),
-        ("cifar10", "too few names", |f| { put(&f.join("data_batch_1.bin"), &cifar_record(&[1], 0)); put(&f.join("batches.meta.txt"), b"cat\ndog\n") }, 4, &["10 class names", "2 lines"]),
-        ("cifar100", "a coarse label out of range", |f| put(&f.join("train.bin"), &cifar_record(&[20, 3], 0)), 4, &["below 20"]),
-        ("folder", "no classes", |f| fs::read_dir(f).unwrap().for_each(|e| fs::remove_file(e.unwrap().path()).unwrap()), 4, &["a folder for each class"]),
-        ("folder", "no images", |f| fs::create_dir(f.join("class")).unwrap(), 4, &["PNG or JPEG images", "none"]),
-        ("folder", "not an image", |f| { fs::create_dir(f.join("class")).unwrap(); put(&f.join("class/a.png"), b"hello") }, 4, &["a.png", "PNG or JPEG"]),
-        ("folder", "mixed sizes", |f| { fs::create_dir(f.join("class")).unwrap(); for (n, w) in [("a", 3), ("b", 4)] { image::GrayImage::new(w, 3).save(f.join(format!("class/{n}.png"))).unwrap() } }, 4, &["b.png", "3 x 3", "3 x 4"]),
+        (
+            "cifar10",
+            "half a record",
+            |f| put(&f.join("data_batch_1.bin"), &cifar_record(&[1], 0)[..3000]),
+            4,
+            &["byte 0", "3073", "3000 bytes"],
+        ),
+        (
+            "cifar10",
+            "a label out of range",
+            |f| put(&f.join("data_batch_3.bin"), &cifar_record(&[10], 0)),
+            4,
+            &["byte 0 (record 0)", "below 10", "found 10"],
+        ),
+        (
+            "cifar10",
+            "too few names",
+            |f| {
+                put(&f.join("data_batch_1.bin"), &cifar_record(&[1], 0));
+                put(&f.join("batches.meta.txt"), b"cat\ndog\n")
+            },
+            4,
+            &["10 class names", "2 lines"],
+        ),
+        (
+            "cifar100",
+            "a coarse label out of range",
+            |f| put(&f.join("train.bin"), &cifar_record(&[20, 3], 0)),
+            4,
+            &["below 20"],
+        ),
+        (
+            "folder",
+            "no classes",
+            |f| fs::read_dir(f).unwrap().for_each(|e| fs::remove_file(e.unwrap().path()).unwrap()),
+            4,
+            &["a folder for each class"],
+        ),
+        (
+            "folder",
+            "no images",
+            |f| fs::create_dir(f.join("class")).unwrap(),
+            4,
+            &["PNG or JPEG images", "none"],
+        ),
+        (
+            "folder",
+            "not an image",
+            |f| {
+                fs::create_dir(f.join("class")).unwrap();
+                put(&f.join("class/a.png"), b"hello")
+            },
+            4,
+            &["a.png", "PNG or JPEG"],
+        ),
+        (
+            "folder",
+            "mixed sizes",
+            |f| {
+                fs::create_dir(f.join("class")).unwrap();
+                for (n, w) in [("a", 3), ("b", 4)] {
+                    image::GrayImage::new(w, 3).save(f.join(format!("class/{n}.png"))).unwrap()
+                }
+            },
+            4,
+            &["b.png", "3 x 3", "3 x 4"],
+        ),
     ];
     for (format, what, damage, code, words) in replace {
         let folder = idx_folder();

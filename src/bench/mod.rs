@@ -3,6 +3,7 @@
 
 pub mod allocations;
 pub mod conv;
+pub mod kmeans;
 pub mod step;
 
 use std::time::Instant;

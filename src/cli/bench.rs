@@ -1,5 +1,7 @@
 //! `tessera bench`: how fast steps, k-means and convolutions are here.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -36,6 +38,26 @@ enum What {
         #[arg(long, default_value_t = 20)]
         repeats: usize,
     },
+    /// Lloyd's k-means for a fixed number of iterations from given or drawn centres.
+    Kmeans {
+        /// Points.
+        #[arg(long, default_value_t = 50_000)]
+        n: usize,
+        /// Numbers of a point.
+        #[arg(long, default_value_t = 256)]
+        d: usize,
+        /// Clusters.
+        #[arg(long, default_value_t = 15)]
+        k: usize,
+        #[arg(long, default_value_t = 20)]
+        iters: usize,
+        /// Points [N, d], .npy or safetensors, instead of drawn ones.
+        #[arg(long)]
+        data: Option<PathBuf>,
+        /// Starting centres [K, d], .npy or safetensors.
+        #[arg(long)]
+        init: Option<PathBuf>,
+    },
     /// Single 3×3 convolutions of the project's nets, in each direction.
     Conv {
         #[arg(long, default_value_t = 100)]
@@ -69,6 +91,9 @@ pub fn run(bench: Bench, output: &Output) -> Result<()> {
                 f.device,
             );
             output.result(&json!(f), text);
+        }
+        What::Kmeans { n, d, k, iters, data, init } => {
+            super::cluster::bench((n, d, k, iters), data, init, output)?;
         }
         What::Conv { batch, repeats } => {
             for &layer in bench::conv::LAYERS {

@@ -1,8 +1,10 @@
 //! The command line: one file a verb; this one parses, runs and reports errors.
 
 mod bench;
+mod cluster;
 mod data;
 mod output;
+mod progress;
 
 use std::process::ExitCode;
 
@@ -32,6 +34,8 @@ struct Cli {
 enum Verb {
     /// Import, draw or describe data sets.
     Data(data::Data),
+    /// Cluster an embedding with k-means, several times.
+    Cluster(cluster::Cluster),
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -59,6 +63,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
         None => Ok(()),
         Some(Verb::Data(data)) => data::run(data, output),
+        Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }

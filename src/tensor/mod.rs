@@ -4,8 +4,10 @@
 
 mod dtype;
 mod file;
+mod matrix;
 mod shape;
 
 pub use dtype::{DType, Real};
 pub use file::{Entry, TensorFile, write_atomically, write_tensors};
+pub use matrix::Matrix;
 pub use shape::Shape;

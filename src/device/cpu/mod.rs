@@ -8,6 +8,7 @@ mod gather;
 pub mod gemm;
 mod memory;
 mod micro;
+pub mod nearest;
 mod pointwise;
 mod pool;
 mod random;
