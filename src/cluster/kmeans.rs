@@ -43,7 +43,7 @@ pub fn fit(
     assert!(settings.clusters > 0 && settings.clusters <= points.len(), "as many points as clusters");
     let variance = if settings.tolerance > 0.0 { mean_variance(points) } else { 0.0 };
     let limit = settings.tolerance * variance;
-    let mut pass = Pass::new(settings.clusters, points.d);
+    let mut pass = Pass::new(*points, settings.clusters);
     let mut best: Option<Fit> = None;
     let restarts = if start.is_some() { 1 } else { settings.restarts.max(1) };
     for restart in 0..restarts {
@@ -65,19 +65,18 @@ fn lloyd(
     mut centres: Vec<f64>,
     max_iterations: usize,
     limit: f64,
-    pass: &mut Pass,
+    pass: &mut Pass<'_>,
     mut progress: impl FnMut(usize),
 ) -> Fit {
-    let (d, k) = (points.d, centres.len() / points.d);
-    let mut labels = vec![u32::MAX; points.len()];
-    let (mut sums, mut counts) = (vec![0.0; centres.len()], vec![0; k]);
+    pass.restart();
+    let (mut sums, mut counts) = (vec![0.0; centres.len()], vec![0; centres.len() / points.d]);
     let (mut iterations, mut converged, mut settled) = (0, false, false);
     while iterations < max_iterations && !converged {
         progress(iterations);
-        let outcome = pass.assign(points, &centres, &mut labels, true);
+        let outcome = pass.assign(&centres, true);
         pass.totals(&mut sums, &mut counts);
         if counts.contains(&0) {
-            relocate(points, &centres, &labels, &mut sums, &mut counts);
+            relocate(points, &centres, pass.labels(), &mut sums, &mut counts);
         }
         let moved = average(points, &sums, &counts, &mut centres);
         iterations += 1;
@@ -86,23 +85,32 @@ fn lloyd(
         converged = settled || moved <= limit;
     }
     if !settled {
-        pass.assign(points, &centres, &mut labels, false);
+        pass.assign(&centres, false);
     }
-    let inertia = inertia(points, &centres, &labels);
-    debug_assert_eq!(centres.len(), k * d);
+    let labels = pass.labels().to_vec();
+    let inertia = points.inertia(&centres, &labels);
     Fit { centres, labels, inertia, iterations, converged }
 }
 
 /// New centres from sums; the sum of the squared movements.
 fn average(points: &Points<'_>, sums: &[f64], counts: &[u64], centres: &mut [f64]) -> f64 {
+    let d = points.d;
+    let largest = (0..counts.len()).rev().max_by_key(|&k| counts[k]).unwrap_or(0);
+    let total = counts.iter().sum::<u64>() as f64;
     let mut moved = 0.0;
-    for ((centre, sums), &count) in centres.chunks_mut(points.d).zip(sums.chunks(points.d)).zip(counts) {
-        if count == 0 {
-            continue;
-        }
-        for (j, (c, &sum)) in centre.iter_mut().zip(sums).enumerate() {
-            let weight = points.weights.map_or(1.0, |w| f64::from(w[j]));
-            let new = sum * weight / count as f64;
+    for (k, centre) in centres.chunks_mut(d).enumerate() {
+        for (j, c) in centre.iter_mut().enumerate() {
+            let mean = |k: usize| sums[k * d + j] / counts[k] as f64;
+            let new = match counts[k] {
+                // Where scikit-learn puts a cluster that stays empty, so that the next labels are the same:
+                // at the largest one or, before that, at its sum as seen from the mean of all points.
+                0 if k > largest => mean(largest),
+                0 => {
+                    let all = (0..counts.len()).map(|k| sums[k * d + j]).sum::<f64>() / total;
+                    all + (mean(largest) - all) * counts[largest] as f64
+                }
+                _ => mean(k),
+            } * points.weight(j);
             moved += (new - *c) * (new - *c);
             *c = new;
         }
@@ -111,10 +119,13 @@ fn average(points: &Points<'_>, sums: &[f64], counts: &[u64], centres: &mut [f64
 }
 
 /// Gives each empty cluster the point that is farthest from its own centre, taken out of its cluster; the
-/// farthest point goes to the first empty cluster.
+/// farthest point goes to the first empty cluster. If all points lie on their centres, nothing changes.
 fn relocate(points: &Points<'_>, centres: &[f64], labels: &[u32], sums: &mut [f64], counts: &mut [u64]) {
     let d = points.d;
-    let distances = distances(points, centres, labels);
+    let distances = points.distances(centres, labels);
+    if distances.iter().all(|&distance| distance == 0.0) {
+        return;
+    }
     let mut far: Vec<usize> = (0..labels.len()).collect();
     let empty: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] == 0).collect();
     let order = |&a: &usize, &b: &usize| distances[b].total_cmp(&distances[a]).then(a.cmp(&b));
@@ -132,28 +143,6 @@ fn relocate(points: &Points<'_>, centres: &[f64], labels: &[u32], sums: &mut [f6
         counts[from] -= 1;
         counts[cluster] = 1;
     }
-}
-
-fn distances(points: &Points<'_>, centres: &[f64], labels: &[u32]) -> Vec<f64> {
-    let d = points.d;
-    let of = |(i, &label): (usize, &u32)| points.distance(i, &centres[label as usize * d..][..d]);
-    labels.par_iter().enumerate().with_min_len(256).map(of).collect()
-}
-
-/// Sum of squared distances, added in fixed slabs.
-pub(super) fn inertia(points: &Points<'_>, centres: &[f64], labels: &[u32]) -> f64 {
-    let d = points.d;
-    let slabs: Vec<f64> = labels
-        .par_chunks(1024)
-        .enumerate()
-        .map(|(slab, labels)| {
-            let of = |(i, &label): (usize, &u32)| {
-                points.distance(slab * 1024 + i, &centres[label as usize * d..][..d])
-            };
-            labels.iter().enumerate().map(of).sum()
-        })
-        .collect();
-    slabs.iter().sum()
 }
 
 /// Mean over features of the variance of the weighted points.
@@ -176,7 +165,7 @@ fn mean_variance(points: &Points<'_>) -> f64 {
     let n = points.len() as f64;
     let feature = |j: usize| {
         let (sum, squares) = slabs.iter().fold((0.0, 0.0), |a, s| (a.0 + s[j].0, a.1 + s[j].1));
-        let weight = points.weights.map_or(1.0, |w| f64::from(w[j]));
+        let weight = points.weight(j);
         (squares / n - (sum / n) * (sum / n)).max(0.0) * weight * weight
     };
     (0..d).map(feature).sum::<f64>() / d as f64
@@ -187,9 +176,9 @@ mod tests {
     use super::*;
     use crate::random::{Purpose, Stream};
 
-    fn blobs(n: usize, d: usize, k: usize, seed: u64) -> Vec<f32> {
+    fn blobs(n: usize, d: usize, k: usize, apart: f64, seed: u64) -> Vec<f32> {
         let mut draw = Stream::new(seed, Purpose::KmeansSeeding, 99);
-        let centres: Vec<f64> = (0..k * d).map(|_| 4.0 * draw.normal()).collect();
+        let centres: Vec<f64> = (0..k * d).map(|_| apart * draw.normal()).collect();
         (0..n * d).map(|i| (centres[(i / d * 7 % k) * d + i % d] + draw.normal()) as f32).collect()
     }
 
@@ -200,7 +189,7 @@ mod tests {
     #[test]
     fn more_iterations_never_raise_the_inertia() {
         let (n, d) = (700, 6);
-        let values = blobs(n, d, 5, 3);
+        let values = blobs(n, d, 5, 4.0, 3);
         let points = Points { values: &values, d, weights: None };
         let start: Vec<f64> = values[..8 * d].iter().map(|&v| v.into()).collect();
         let mut last = f64::INFINITY;
@@ -215,7 +204,7 @@ mod tests {
     #[test]
     fn weights_of_one_are_no_weights() {
         let (n, d) = (500, 9);
-        let values = blobs(n, d, 4, 8);
+        let values = blobs(n, d, 4, 4.0, 8);
         let ones = vec![1.0; d];
         let run = |weights| fit(&Points { values: &values, d, weights }, &settings(6), None, |_, _| {});
         let (plain, weighted) = (run(None), run(Some(&ones[..])));
@@ -227,7 +216,7 @@ mod tests {
     #[test]
     fn separated_blobs_are_found() {
         let (n, d, k) = (600, 5, 4);
-        let values: Vec<f32> = blobs(n, d, k, 2).iter().map(|v| v * 3.0).collect();
+        let values = blobs(n, d, k, 20.0, 2);
         let found = fit(&Points { values: &values, d, weights: None }, &settings(k), None, |_, _| {});
         let truth: Vec<u32> = (0..n).map(|i| (i * 7 % k) as u32).collect();
         assert_eq!(super::super::metrics::adjusted_rand_index(&found.labels, &truth), 1.0);

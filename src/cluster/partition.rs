@@ -197,18 +197,17 @@ fn merge_small(points: &Points<'_>, mut fit: Fit, least: usize) -> Fit {
         let smallest = (0..clusters).min_by_key(|&k| sizes[k]);
         let Some(k) = smallest.filter(|&k| sizes[k] < least && clusters > 1) else { return fit };
         fit.centres.drain(k * d..(k + 1) * d);
-        let mut pass = Pass::new(clusters - 1, d);
+        let mut pass = Pass::new(*points, clusters - 1);
+        pass.assign(&fit.centres, false);
         // Only the points of the merged cluster move.
-        let mut nearest = vec![0; fit.labels.len()];
-        pass.assign(points, &fit.centres, &mut nearest, false);
-        for (label, &nearest) in fit.labels.iter_mut().zip(&nearest) {
+        for (label, &nearest) in fit.labels.iter_mut().zip(pass.labels()) {
             *label = match (*label as usize).cmp(&k) {
                 std::cmp::Ordering::Equal => nearest,
                 std::cmp::Ordering::Less => *label,
                 std::cmp::Ordering::Greater => *label - 1,
             };
         }
-        fit.inertia = kmeans::inertia(points, &fit.centres, &fit.labels);
+        fit.inertia = points.inertia(&fit.centres, &fit.labels);
     }
 }
 
@@ -223,9 +222,9 @@ fn finish(
     let d = embedding.columns();
     let clusters = fit.centres.len() / d;
     let labels = if subset {
-        let mut labels = vec![0; embedding.rows()];
-        let points = Points { values: embedding.values(), d, weights };
-        Pass::new(clusters, d).assign(&points, &fit.centres, &mut labels, false);
+        let mut pass = Pass::new(Points { values: embedding.values(), d, weights }, clusters);
+        pass.assign(&fit.centres, false);
+        let mut labels = pass.labels().to_vec();
         for (&row, &label) in embedding.fit_rows().unwrap_or(&[]).iter().zip(&fit.labels) {
             labels[row as usize] = label;
         }

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use crate::device::cpu::nearest::Points;
+use crate::device::cpu::simd::{self, Job, Vector};
 use crate::random::{Purpose, Stream};
 
 /// Points whose distances one task computes and adds up.
@@ -14,67 +15,80 @@ pub(super) fn seed(points: &Points<'_>, k: usize, seed: u64, restart: u64) -> Ve
     let (n, d) = (points.len(), points.d);
     let mut draw = Stream::new(seed, Purpose::KmeansSeeding, restart);
     let candidates = 2 + (k as f64).ln() as usize;
-    let first = draw.below(n);
-    let mut chosen = vec![first];
+    let mut chosen = Vec::new();
     let mut nearest = vec![f32::INFINITY; n];
-    let mut potential = lower(points, first, &mut nearest);
-    let mut trial: Vec<Vec<f32>> = (0..candidates).map(|_| vec![0.0; n]).collect();
+    let mut potential: Vec<f64> = Vec::new();
+    // Distances with each candidate, `[slabs][candidates][SLAB]`.
+    let mut trial = vec![0.0; n.div_ceil(SLAB) * candidates * SLAB];
     while chosen.len() < k {
-        let mut best: Option<(usize, usize, Vec<f64>)> = None;
-        for (slot, trial) in trial.iter_mut().enumerate() {
-            let point = pick(&nearest, &potential, draw.next_f64());
-            trial.copy_from_slice(&nearest);
-            let total = lower(points, point, trial);
-            let better = best.as_ref().is_none_or(|(_, _, b)| total.iter().sum::<f64>() < b.iter().sum());
-            if better {
-                best = Some((slot, point, total));
-            }
-        }
-        let Some((slot, point, total)) = best else { break };
-        std::mem::swap(&mut nearest, &mut trial[slot]);
-        potential = total;
-        chosen.push(point);
+        let drawn: Vec<usize> = match chosen.len() {
+            0 => vec![draw.below(n)],
+            _ => (0..candidates).map(|_| pick(&nearest, &potential, draw.next_f64())).collect(),
+        };
+        let totals = lower(points, &drawn, &nearest, &mut trial);
+        let sum = |c: usize| totals.iter().map(|slab| slab[c]).sum::<f64>();
+        let best = (1..drawn.len()).fold(0, |best, c| if sum(c) < sum(best) { c } else { best });
+        let slabs = nearest.par_chunks_mut(SLAB).zip(trial.par_chunks(drawn.len() * SLAB));
+        slabs.for_each(|(nearest, trial)| nearest.copy_from_slice(&trial[best * SLAB..][..nearest.len()]));
+        potential = totals.iter().map(|slab| slab[best]).collect();
+        chosen.push(drawn[best]);
     }
-    let weight = |j: usize| points.weights.map_or(1.0, |w| f64::from(w[j]));
-    chosen.iter().flat_map(|&i| (0..d).map(move |j| f64::from(points.row(i)[j]) * weight(j))).collect()
+    chosen.iter().flat_map(|&i| (0..d).map(move |j| f64::from(points.row(i)[j]) * points.weight(j))).collect()
 }
 
-/// Lowers each distance to that from a point; sums of slabs.
-fn lower(points: &Points<'_>, to: usize, nearest: &mut [f32]) -> Vec<f64> {
-    let (d, centre) = (points.d, points.row(to));
-    nearest
-        .par_chunks_mut(SLAB)
-        .enumerate()
-        .map(|(slab, nearest)| {
-            let mut sum = 0.0;
-            for (i, nearest) in nearest.iter_mut().enumerate() {
-                let row = points.row(slab * SLAB + i);
-                let distance = match points.weights {
-                    None => squared(row, centre, |_| 1.0),
-                    Some(weights) => squared(row, centre, |j| weights[j]),
-                };
-                *nearest = nearest.min(distance);
-                sum += f64::from(*nearest);
-            }
-            debug_assert_eq!(centre.len(), d);
-            sum
+/// What each distance becomes with each new centre, in one pass over the points; its sums `[slabs][to]`.
+fn lower(points: &Points<'_>, to: &[usize], nearest: &[f32], trial: &mut [f32]) -> Vec<Vec<f64>> {
+    let slabs = trial.par_chunks_mut(to.len() * SLAB).zip(nearest.par_chunks(SLAB)).enumerate();
+    slabs
+        .map(|(slab, (trial, nearest))| {
+            simd::dispatch(Lower { points, to, first: slab * SLAB, nearest, trial })
         })
         .collect()
 }
 
+/// One slab of [`lower`], compiled for every instruction set; the additions are the same in each.
+struct Lower<'a> {
+    points: &'a Points<'a>,
+    to: &'a [usize],
+    first: usize,
+    nearest: &'a [f32],
+    trial: &'a mut [f32],
+}
+
+impl Job<f32> for Lower<'_> {
+    type Output = Vec<f64>;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector<Element = f32>>(self) -> Vec<f64> {
+        let mut sums = vec![0.0; self.to.len()];
+        for (i, &nearest) in self.nearest.iter().enumerate() {
+            let row = self.points.row(self.first + i);
+            for (c, (sum, &to)) in sums.iter_mut().zip(self.to).enumerate() {
+                let distance = squared(row, self.points.row(to), self.points.weights);
+                let lowered = nearest.min(distance);
+                self.trial[c * SLAB + i] = lowered;
+                *sum += f64::from(lowered);
+            }
+        }
+        sums
+    }
+}
+
 /// Squared distance in sixteen sums.
 #[inline(always)]
-fn squared(a: &[f32], b: &[f32], weight: impl Fn(usize) -> f32) -> f32 {
+fn squared(a: &[f32], b: &[f32], weights: Option<&[f32]>) -> f32 {
     const LANES: usize = 16;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut sums = [0.0f32; LANES];
-    let whole = a.len() / LANES * LANES;
-    for first in (0..whole).step_by(LANES) {
-        for (lane, sum) in sums.iter_mut().enumerate() {
-            let difference = (a[first + lane] - b[first + lane]) * weight(first + lane);
-            *sum += difference * difference;
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let weights = weights.map_or(&[1.0; LANES], |w| &w.as_chunks::<LANES>().0[i]);
+        for lane in 0..LANES {
+            let difference = (a[lane] - b[lane]) * weights[lane];
+            sums[lane] += difference * difference;
         }
     }
-    let rest = (whole..a.len()).map(|j| ((a[j] - b[j]) * weight(j)).powi(2));
+    let weight = |j: usize| weights.map_or(1.0, |w| w[a.len() * LANES + j]);
+    let rest = a_rest.iter().zip(b_rest).enumerate().map(|(j, (a, b))| ((a - b) * weight(j)).powi(2));
     sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 

@@ -1,7 +1,7 @@
 //! Matrices of 32-bit floats from a safetensors or a NumPy file.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::{DType, TensorFile};
@@ -69,7 +69,14 @@ impl Matrix {
         }
         let wrong =
             |e: std::io::Error| Error::format(path, "content", "a .npy file of floats", e.to_string());
-        let npy = npyz::NpyFile::new(BufReader::new(file)).map_err(wrong)?;
+        let mut reader = BufReader::new(file);
+        let start = reader.fill_buf().map_err(|e| Error::io(path, "read", e))?;
+        // npyz multiplies the counts of the header unchecked.
+        if counts(start).is_some_and(|counts| counts > about.len()) {
+            let found = format!("the end of the file after {} bytes", about.len());
+            return Err(Error::format(path, "content", "as many numbers as the header says", found));
+        }
+        let npy = npyz::NpyFile::new(reader).map_err(wrong)?;
         let shape = npy.shape().to_vec();
         let (rows, columns) = match shape[..] {
             [rows, columns] if rows > 0 && columns > 0 => (rows as usize, columns as usize),
@@ -91,13 +98,20 @@ impl Matrix {
         };
         // The header's counts are believed only as far as the file reaches.
         let claimed = (rows as u64).checked_mul(columns as u64).and_then(|n| n.checked_mul(size.max(1)));
+        let cut = || {
+            let found = format!("the end of the file after {} bytes", about.len());
+            Error::format(path, "content", format!("{rows} x {columns} numbers"), found)
+        };
         if claimed.is_none_or(|c| c > about.len()) {
-            let found = format!("{} bytes in the whole file", about.len());
-            return Err(Error::format(path, "content", format!("{rows} x {columns} numbers"), found));
+            return Err(cut());
         }
+        let unread = |e: std::io::Error| match e.kind() {
+            std::io::ErrorKind::UnexpectedEof => cut(),
+            _ => wrong(e),
+        };
         let values: Vec<f32> = match size {
-            4 => npy.into_vec::<f32>().map_err(wrong)?,
-            _ => npy.into_vec::<f64>().map_err(wrong)?.into_iter().map(|v| v as f32).collect(),
+            4 => npy.into_vec::<f32>().map_err(unread)?,
+            _ => npy.into_vec::<f64>().map_err(unread)?.into_iter().map(|v| v as f32).collect(),
         };
         Ok(Matrix { rows, columns, values: Values::Owned(values) })
     }
@@ -126,4 +140,13 @@ impl Matrix {
             Values::Owned(_) => None,
         }
     }
+}
+
+/// Product of the counts in the header of a .npy file, as far as 64 bits reach; `None` if there are none.
+fn counts(start: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(start);
+    let (_, shape) = text.split_once("'shape'")?.1.split_once('(')?;
+    let (shape, _) = shape.split_once(')')?;
+    let numbers = shape.split(',').filter_map(|n| n.trim().parse::<u64>().ok());
+    Some(numbers.fold(1, |product, n| product.saturating_mul(n.max(1))))
 }

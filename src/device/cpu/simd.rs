@@ -69,6 +69,25 @@ pub unsafe trait Vector: Copy {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn min(self, other: Self) -> Self;
+    unsafe fn max(self, other: Self) -> Self;
+    /// Lanes of `then` where `self > other`, of `otherwise` elsewhere.
+    unsafe fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self;
+
+    /// Asks for a cache line early; any address will do.
+    #[inline(always)]
+    unsafe fn prefetch(_from: *const Self::Element) {}
+
+    /// `to[j·step + i] = from[i][j]` for `i, j < 8`: eight elements are read from each pointer.
+    #[inline(always)]
+    unsafe fn transpose8(from: [*const Self::Element; 8], to: *mut Self::Element, step: usize) {
+        for (i, from) in from.into_iter().enumerate() {
+            for j in 0..8 {
+                // SAFETY: the caller's.
+                unsafe { *to.add(j * step + i) = *from.add(j) }
+            }
+        }
+    }
 }
 
 /// Work that is compiled for every instruction set. `run` must be `#[inline(always)]`, down to the
@@ -157,6 +176,19 @@ unsafe impl<T: Real> Vector for Portable<T> {
     unsafe fn sub(self, other: Self) -> Self {
         Portable(std::array::from_fn(|i| self.0[i] - other.0[i]))
     }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] < other.0[i] { self.0[i] } else { other.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        Portable(std::array::from_fn(|i| if self.0[i] > other.0[i] { self.0[i] } else { other.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self {
+        let lane = |i: usize| if self.0[i] > other.0[i] { then.0[i] } else { otherwise.0[i] };
+        Portable(std::array::from_fn(lane))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -223,6 +255,35 @@ mod x86 {
         unsafe fn sub(self, other: Self) -> Self {
             Avx512(unsafe { _mm512_sub_ps(self.0, other.0) }, PhantomData)
         }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_min_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Avx512(unsafe { _mm512_max_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                Avx512(
+                    _mm512_mask_blend_ps(
+                        _mm512_cmp_ps_mask::<_CMP_GT_OQ>(self.0, other.0),
+                        otherwise.0,
+                        then.0,
+                    ),
+                    PhantomData,
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(from: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn transpose8(from: [*const T; 8], to: *mut T, step: usize) {
+            unsafe { transpose8(from.map(|p| p.cast()), to.cast(), step) }
+        }
     }
 
     // SAFETY: the accesses are of exactly the elements that the trait names.
@@ -264,6 +325,57 @@ mod x86 {
         unsafe fn sub(self, other: Self) -> Self {
             Avx2(unsafe { _mm256_sub_ps(self.0, other.0) }, PhantomData)
         }
+        #[inline(always)]
+        unsafe fn min(self, other: Self) -> Self {
+            Avx2(unsafe { _mm256_min_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn max(self, other: Self) -> Self {
+            Avx2(unsafe { _mm256_max_ps(self.0, other.0) }, PhantomData)
+        }
+        #[inline(always)]
+        unsafe fn where_greater(self, other: Self, then: Self, otherwise: Self) -> Self {
+            unsafe {
+                Avx2(
+                    _mm256_blendv_ps(otherwise.0, then.0, _mm256_cmp_ps::<_CMP_GT_OQ>(self.0, other.0)),
+                    PhantomData,
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(from: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn transpose8(from: [*const T; 8], to: *mut T, step: usize) {
+            unsafe { transpose8(from.map(|p| p.cast()), to.cast(), step) }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn transpose8(from: [*const f32; 8], to: *mut f32, step: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            let rows = from.map(|p| _mm256_loadu_ps(p));
+            let mut pairs = rows;
+            for i in [0, 2, 4, 6] {
+                pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+                pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+            }
+            let mut fours = pairs;
+            for i in [0, 4] {
+                for half in 0..2 {
+                    let (low, high) = (pairs[i + half], pairs[i + half + 2]);
+                    fours[i + 2 * half] = _mm256_shuffle_ps::<0x44>(low, high);
+                    fours[i + 2 * half + 1] = _mm256_shuffle_ps::<0xEE>(low, high);
+                }
+            }
+            for j in 0..4 {
+                let (upper, lower) = (fours[j], fours[j + 4]);
+                _mm256_storeu_ps(to.add(j * step), _mm256_permute2f128_ps::<0x20>(upper, lower));
+                _mm256_storeu_ps(to.add((j + 4) * step), _mm256_permute2f128_ps::<0x31>(upper, lower));
+            }
+        }
     }
 
     /// Mask of the first `count` of eight lanes.
@@ -274,5 +386,52 @@ mod x86 {
             let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
             _mm256_cmpgt_epi32(_mm256_set1_epi32(count.min(8) as i32), lanes)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Lanes;
+
+    impl Job<f32> for Lanes {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<V: Vector<Element = f32>>(self) {
+            let (a, b): (Vec<f32>, Vec<f32>) =
+                (0..V::LANES).map(|i| ((i * 5 % 7) as f32, (i * 3 % 7) as f32)).unzip();
+            let mut found = [vec![0.0; V::LANES], vec![0.0; V::LANES], vec![0.0; V::LANES]];
+            let square: Vec<f32> = (0..80).map(|i| i as f32).collect();
+            let mut turned = vec![-1.0; 8 * 9];
+            // SAFETY: `dispatch` found the instructions, and every slice is as long as it has to be.
+            unsafe {
+                let (x, y) = (V::load(a.as_ptr()), V::load(b.as_ptr()));
+                x.min(y).store(found[0].as_mut_ptr());
+                x.max(y).store(found[1].as_mut_ptr());
+                x.where_greater(y, V::splat(1.0), V::splat(2.0)).store(found[2].as_mut_ptr());
+                let rows = std::array::from_fn(|i| square[i * 10..].as_ptr());
+                V::transpose8(rows, turned.as_mut_ptr(), 9);
+            }
+            for i in 0..V::LANES {
+                assert_eq!(found[0][i], a[i].min(b[i]));
+                assert_eq!(found[1][i], a[i].max(b[i]));
+                assert_eq!(found[2][i], if a[i] > b[i] { 1.0 } else { 2.0 });
+            }
+            for i in 0..8 {
+                for j in 0..8 {
+                    assert_eq!(turned[j * 9 + i], (i * 10 + j) as f32);
+                }
+            }
+            assert!((0..8).all(|j| turned[j * 9 + 8] == -1.0));
+        }
+    }
+
+    #[test]
+    fn lanes_compare_and_transpose() {
+        dispatch(Lanes);
+        // SAFETY: the portable vectors need nothing.
+        unsafe { Lanes.run::<Portable<f32>>() };
     }
 }
