@@ -3,8 +3,11 @@
 mod bench;
 mod cluster;
 mod data;
+mod eval;
+mod gradient;
 mod output;
 mod progress;
+mod train;
 
 use std::process::ExitCode;
 
@@ -36,6 +39,14 @@ enum Verb {
     Data(data::Data),
     /// Cluster an embedding with k-means, several times.
     Cluster(cluster::Cluster),
+    /// Train a classifier: one run of a method.
+    Train(train::Train),
+    /// Accuracy of a trained model on a data set.
+    Eval(eval::Eval),
+    /// Classes of images.
+    Predict(eval::Predict),
+    /// The meta-gradient of given parameters on given batches, for checks against other frameworks.
+    Gradient(gradient::Gradient),
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -64,6 +75,10 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         None => Ok(()),
         Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
+        Some(Verb::Train(train)) => train::run(train, output),
+        Some(Verb::Eval(eval)) => eval::eval(eval, output),
+        Some(Verb::Predict(predict)) => eval::predict(predict, output),
+        Some(Verb::Gradient(gradient)) => gradient::run(gradient, output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }
