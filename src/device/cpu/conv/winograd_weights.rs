@@ -111,7 +111,8 @@ pub(super) fn run<T: Real>(
                 let of = |part: usize| partial[(unit + part) * layout.sums + at];
                 *value = (1..parts).fold(of(0), |sum, part| sum + of(part));
             }
-            let taps = transform::both(points, transform::filter_transposed, T::ZERO);
+            // SAFETY: plain numbers need no instruction set.
+            let taps = unsafe { transform::both(transform::FilterTransposed, points, T::ZERO) };
             for (tap, &value) in taps.as_flattened().iter().enumerate() {
                 filter[tap * g.c + c] = value;
             }
@@ -254,7 +255,7 @@ impl<T: Real> Job<T> for Upstreams<'_, '_, T> {
                     for (pixel, value) in pixels.as_flattened_mut().iter_mut().enumerate() {
                         *value = V::load(self.patch.as_ptr().add(pixel * panel + c));
                     }
-                    let points = transform::both(pixels, |y| transform::output_transposed(y), zero);
+                    let points = transform::both(transform::OutputTransposed, pixels, zero);
                     for (point, value) in points.as_flattened().iter().enumerate() {
                         value.store(self.planes.as_mut_ptr().add(point * plane + tile * panel + c));
                     }
