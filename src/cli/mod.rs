@@ -7,6 +7,7 @@ mod eval;
 mod gradient;
 mod output;
 mod progress;
+mod study;
 mod train;
 
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ enum Verb {
     Cluster(cluster::Cluster),
     /// Train a classifier: one run of a method.
     Train(train::Train),
+    /// Compare methods under one protocol: trials on validation images, then several seeds.
+    Study(study::Study),
     /// Accuracy of a trained model on a data set.
     Eval(eval::Eval),
     /// Classes of images.
@@ -76,6 +79,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
         Some(Verb::Train(train)) => train::run(train, output),
+        Some(Verb::Study(study)) => study::run(study, output),
         Some(Verb::Eval(eval)) => eval::eval(eval, output),
         Some(Verb::Predict(predict)) => eval::predict(predict, output),
         Some(Verb::Gradient(gradient)) => gradient::run(gradient, output),

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod recipe;
 pub mod settings;
+pub mod study;
 pub mod tensorboard;
 pub mod trainer;
 

@@ -29,6 +29,47 @@ impl fmt::Display for Recipe {
     }
 }
 
+/// Number of settings that [`trials`] gives for every method: equal effort.
+pub const TRIALS: usize = 6;
+
+/// Settings to choose from on validation images, under the protocol where each method has its own rates:
+/// as many for every method.
+pub fn trials(method: &Method, rule: Rule) -> [Settings; TRIALS] {
+    let joint = |(rate, weight_decay): (f64, f64)| Settings {
+        rate: Some(rate),
+        weight_decay: Some(weight_decay),
+        ..Settings::default()
+    };
+    let meta = |(alpha, beta, decoder_rate): (f64, f64, f64)| Settings {
+        alpha: Some(alpha),
+        beta: Some(beta),
+        decoder_rate: Some(decoder_rate),
+        ..Settings::default()
+    };
+    match method.name {
+        "meta-mtl" if rule.two_steps => [
+            (0.01, 0.03, 0.03),
+            (0.03, 0.03, 0.03),
+            (0.03, 0.05, 0.05),
+            (0.05, 0.05, 0.05),
+            (0.05, 0.1, 0.1),
+            (0.1, 0.1, 0.1),
+        ]
+        .map(meta),
+        "meta-mtl" => [
+            (0.1, 0.03, 0.1),
+            (0.1, 0.05, 0.1),
+            (0.1, 0.1, 0.1),
+            (0.3, 0.05, 0.1),
+            (0.3, 0.1, 0.1),
+            (0.3, 0.2, 0.1),
+        ]
+        .map(meta),
+        "mtl" => [(0.1, 5e-4), (0.2, 5e-4), (0.3, 5e-4), (0.5, 5e-4), (0.2, 5e-3), (0.3, 5e-3)].map(joint),
+        _ => [(0.03, 5e-4), (0.05, 5e-4), (0.1, 5e-4), (0.2, 5e-4), (0.05, 5e-3), (0.1, 5e-3)].map(joint),
+    }
+}
+
 /// The recipe's values for a method.
 pub fn settings(recipe: Recipe, method: &Method, rule: Rule, unlabelled: bool) -> Settings {
     let joint = |rate: f64| Settings { rate: Some(rate), ..Settings::default() };

@@ -116,6 +116,8 @@ pub struct Trainer {
     epoch: u64,
     /// Time between checkpoints.
     pub checkpoint_every: Duration,
+    /// Whether the test images are looked at in the end; trials that choose settings must not.
+    pub test: bool,
 }
 
 /// Everything of a run but its log: what can be looked at without training.
@@ -220,6 +222,7 @@ impl Trainer {
             best,
             epoch,
             checkpoint_every,
+            test: true,
         })
     }
 
@@ -370,7 +373,7 @@ impl Trainer {
         ];
         model::write(&path, &self.net, classes, normalise, &self.values()?, &more)?;
         let rows: Vec<u32> = (0..self.dataset.part(Part::Test).len() as u32).collect();
-        let test = if rows.is_empty() { None } else { Some(self.predict(Part::Test, &rows)?) };
+        let test = if rows.is_empty() || !self.test { None } else { Some(self.predict(Part::Test, &rows)?) };
         if let Some(test) = &test {
             let labels = self.dataset.part(Part::Test).labels();
             write_predictions(
