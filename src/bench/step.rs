@@ -5,9 +5,11 @@ use serde::Serialize;
 use super::{Times, allocations, peak_bytes};
 use crate::device::Cpu;
 use crate::device::{HostSlice, Session};
+use crate::embed;
 use crate::error::{Error, Result};
 use crate::meta::{Hessian, Rule};
 use crate::methods::{Constants, Feed, Method, Setup};
+use crate::nn::autoencoder::Sizes;
 use crate::nn::{Architecture, Net};
 use crate::random::{Purpose, Stream};
 use crate::run::Engine;
@@ -64,8 +66,19 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| draw.normal() as f32).collect()
 }
 
+/// Autoencoders that are measured as nets: name, colours, depth and latent channels, for 32×32 images.
+const AUTOENCODERS: &[(&str, usize, usize, usize)] = &[("acai16", 1, 16, 2), ("acai64", 3, 64, 16)];
+
+/// Images of a batch in the publications.
+pub fn usual_batch(net: &str) -> usize {
+    if AUTOENCODERS.iter().any(|a| a.0 == net) { 64 } else { 100 }
+}
+
 /// Measures on this thread's rayon pool.
 pub fn measure(request: &Request) -> Result<Figures> {
+    if let Some(&(_, colours, depth, latent)) = AUTOENCODERS.iter().find(|a| a.0 == request.net) {
+        return autoencoder(request, Sizes { size: 32, colours, depth, latent, latent_size: 4 });
+    }
     let net = Net::new(Architecture::named(&request.net)?, input(&request.net))?;
     if request.rule == "forward" {
         return forward(request, net);
@@ -126,6 +139,35 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times,
     })?;
     // The list of times itself is one allocation.
     Ok((times, within.saturating_sub(1)))
+}
+
+/// A training step of ACAI, or its encoder alone.
+fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
+    let setup = embed::Setup { sizes, batch: request.batch };
+    let method = embed::Method::named("acai")?;
+    let mut engine = embed::Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, 1)?;
+    let images = noise(request.batch * sizes.size * sizes.size * sizes.colours);
+    engine.load(&images.iter().map(|v| v.clamp(-1.0, 1.0)).collect::<Vec<_>>())?;
+    if request.rule == "forward" {
+        let flops = engine.encoder_flops();
+        let (times, allocated) = timed(request.repeats, || engine.encode())?;
+        return Ok(figures(request, engine.session(), times, flops as f64 / 1e9, request.batch, allocated));
+    }
+    if !["paper", "sgd"].contains(&request.rule.as_str()) {
+        return Err(Error::usage(format!(
+            "{} has the rules paper (its training step) and forward",
+            request.net
+        )));
+    }
+    let (gflop, mut number) = (engine.flops() as f64 / 1e9, 0);
+    let (times, allocated) = timed(request.repeats, || {
+        number += 1;
+        engine.step(number - 1, 1e-4)
+    })?;
+    if let Some((name, value)) = engine.losses()?.into_iter().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::Diverged(format!("the measured step gave {name} = {value}")));
+    }
+    Ok(figures(request, engine.session(), times, gflop, request.batch, allocated))
 }
 
 fn forward(request: &Request, net: Net) -> Result<Figures> {

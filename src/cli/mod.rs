@@ -3,6 +3,7 @@
 mod bench;
 mod cluster;
 mod data;
+mod embed;
 mod eval;
 mod gradient;
 mod output;
@@ -38,6 +39,8 @@ struct Cli {
 enum Verb {
     /// Import, draw or describe data sets.
     Data(data::Data),
+    /// Describe every image by numbers, learned without labels.
+    Embed(embed::Embed),
     /// Cluster an embedding with k-means, several times.
     Cluster(cluster::Cluster),
     /// Train a classifier: one run of a method.
@@ -77,6 +80,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
         None => Ok(()),
         Some(Verb::Data(data)) => data::run(data, output),
+        Some(Verb::Embed(embed)) => embed::run(embed, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
         Some(Verb::Train(train)) => train::run(train, output),
         Some(Verb::Study(study)) => study::run(study, output),
