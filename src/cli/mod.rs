@@ -5,6 +5,7 @@ mod cluster;
 mod data;
 mod output;
 mod progress;
+mod report;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Verb {
     Data(data::Data),
     /// Cluster an embedding with k-means, several times.
     Cluster(cluster::Cluster),
+    /// Write a report on runs, or on a study.
+    Report(report::Report),
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -64,6 +67,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         None => Ok(()),
         Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
+        Some(Verb::Report(report)) => report::run(report, output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }
