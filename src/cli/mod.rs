@@ -8,6 +8,7 @@ mod eval;
 mod gradient;
 mod output;
 mod progress;
+mod report;
 mod study;
 mod train;
 
@@ -53,6 +54,8 @@ enum Verb {
     Predict(eval::Predict),
     /// The meta-gradient of given parameters on given batches, for checks against other frameworks.
     Gradient(gradient::Gradient),
+    /// Write a report on runs, or on a study.
+    Report(report::Report),
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -87,6 +90,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         Some(Verb::Eval(eval)) => eval::eval(eval, output),
         Some(Verb::Predict(predict)) => eval::predict(predict, output),
         Some(Verb::Gradient(gradient)) => gradient::run(gradient, output),
+        Some(Verb::Report(report)) => report::run(report, output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Output, progress, train};
 use crate::error::{Error, Result};
+use crate::report;
 use crate::run::interrupt;
 use crate::run::recipe::Recipe;
 use crate::run::settings::Settings;
@@ -64,6 +65,7 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
         ));
     }
     let summary = carry_out(&request)?;
+    report::study(&request.folder)?;
     output.result(&json!(summary), text(&summary));
     Ok(())
 }

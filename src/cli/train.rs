@@ -99,6 +99,7 @@ fn finish(mut trainer: Trainer, folder: &std::path::Path, output: &Output) -> Re
     let done = trainer.run(|status| bar.say(status.step, &message(status)));
     bar.finish();
     let outcome = done?;
+    crate::report::run(folder)?;
     output.result(&json!(outcome), text(&outcome, folder));
     Ok(())
 }

@@ -25,4 +25,5 @@ pub use evaluate::{Evaluator, Predictions};
 pub use model::Model;
 pub use recipe::Recipe;
 pub use settings::{Config, Settings, TaskSource};
+pub use tensorboard::EventFile;
 pub use trainer::{Outcome, Status, Trainer};
