@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::{Times, allocations, peak_bytes};
-use crate::device::Cpu;
-use crate::device::{HostSlice, Session};
+use crate::device::{Cpu, Device, HostSlice, Session};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::meta::{Hessian, Rule};
@@ -110,21 +109,71 @@ pub fn measure(request: &Request) -> Result<Figures> {
     }
     let task = engine.tasks() - 1;
     let image = noise(request.batch * net.input.iter().product::<usize>());
-    for (name, feed) in engine.feeds(task).to_vec() {
-        match feed {
-            Feed::Images(_) => engine.session_mut().write(&name, HostSlice::F32(&image))?,
-            Feed::Labels(..) => {
-                let labels: Vec<u32> = (0..request.batch).map(|i| (i % CLASSES.0) as u32).collect();
-                engine.session_mut().write(&name, HostSlice::U32(&labels))?;
-            }
-        }
-    }
+    fill(&mut engine, task, &image, request.batch, CLASSES.0)?;
     let (gflop, images) = (engine.flops(task) as f64 / 1e9, engine.images(task));
     let (times, allocated) = timed(request.repeats, || engine.step(task))?;
     if let Some((name, value)) = engine.scalars(task)?.into_iter().find(|(_, v)| !v.is_finite()) {
         return Err(Error::Diverged(format!("the measured step gave {name} = {value}")));
     }
     Ok(figures(request, engine.session(), times, gflop, images, allocated))
+}
+
+/// How far one exact second-order step of a small net is off in single precision: the distance of the
+/// parameters from those of double precision, relative to how far they moved.
+pub fn precision() -> Result<f64> {
+    let f32s = after_a_step(Box::new(Cpu::<f32>::default()))?;
+    let f64s = after_a_step(Box::new(Cpu::<f64>::default()))?;
+    let (mut apart, mut moved) = (0.0, 0.0);
+    for ((start, exact), (_, found)) in f64s.iter().zip(&f32s) {
+        apart += (exact - found) * (exact - found);
+        moved += (exact - start) * (exact - start);
+    }
+    Ok((apart / moved).sqrt())
+}
+
+/// Values of all parameters before and after an episode on an auxiliary task.
+fn after_a_step(device: Box<dyn Device>) -> Result<Vec<(f64, f64)>> {
+    let (batch, classes) = (8, 10);
+    let setup = Setup {
+        net: Net::new(Architecture::named("mnistnet")?, [14, 13, 1])?,
+        batch,
+        classes,
+        tasks: vec![7],
+        rule: Rule::named("paper")?,
+        constants: Constants {
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            clip: 5.0,
+            inner_steps: 1,
+            hessian: Hessian::ThetaOnly,
+            train_main_decoder_on_meta: true,
+        },
+        unlabelled: false,
+    };
+    let mut engine = Engine::new(device, Method::named("meta-mtl")?, &setup, 1)?;
+    for rate in ["alpha", "beta", "decoder_rate"] {
+        engine.set_rate(rate, 0.1)?;
+    }
+    fill(&mut engine, 1, &noise(batch * 14 * 13), batch, 7)?;
+    let all = |engine: &Engine| -> Result<Vec<f64>> {
+        let read = |p: &crate::nn::Parameter| engine.session().read_f64(&p.name);
+        Ok(engine.parameters().iter().map(read).collect::<Result<Vec<_>>>()?.concat())
+    };
+    let before = all(&engine)?;
+    engine.step(1)?;
+    Ok(before.into_iter().zip(all(&engine)?).collect())
+}
+
+/// The same images and labels for every data leaf of a step.
+fn fill(engine: &mut Engine, task: usize, image: &[f32], batch: usize, classes: usize) -> Result<()> {
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    for (name, feed) in engine.feeds(task).to_vec() {
+        match feed {
+            Feed::Images(_) => engine.session_mut().write(&name, HostSlice::F32(image))?,
+            Feed::Labels(..) => engine.session_mut().write(&name, HostSlice::U32(&labels))?,
+        }
+    }
+    Ok(())
 }
 
 fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times, u64)> {

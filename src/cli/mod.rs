@@ -3,6 +3,8 @@
 mod bench;
 mod cluster;
 mod data;
+mod demo;
+mod doctor;
 mod embed;
 mod eval;
 mod gradient;
@@ -38,6 +40,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// The whole job on images that the program draws itself; what no argument at all does.
+    Demo(demo::Demo),
     /// Import, draw or describe data sets.
     Data(data::Data),
     /// Describe every image by numbers, learned without labels.
@@ -56,6 +60,8 @@ enum Verb {
     Gradient(gradient::Gradient),
     /// Write a report on runs, or on a study.
     Report(report::Report),
+    /// What this machine offers, what is used of it, and what is missing.
+    Doctor,
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -81,7 +87,8 @@ fn in_pool(threads: Option<u16>, work: impl FnOnce() -> Result<()> + Send) -> Re
 
 fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
-        None => Ok(()),
+        None => demo::run(demo::Demo::default(), output),
+        Some(Verb::Demo(demo)) => demo::run(demo, output),
         Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Embed(embed)) => embed::run(embed, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
@@ -91,6 +98,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         Some(Verb::Predict(predict)) => eval::predict(predict, output),
         Some(Verb::Gradient(gradient)) => gradient::run(gradient, output),
         Some(Verb::Report(report)) => report::run(report, output),
+        Some(Verb::Doctor) => doctor::run(output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }
