@@ -22,7 +22,7 @@ enum PoolName {
     /// Training and test images.
     #[value(name = "train+test")]
     TrainAndTest,
-    /// The labelled images of the split that --labels, --validation and --seed name.
+    /// The labelled images of the split that --labels, --validation and --split-seed name.
     Labelled,
 }
 
@@ -60,7 +60,10 @@ pub struct Embed {
     /// Validation images of --pool labelled, as for `tessera train`.
     #[arg(long, value_name = "N")]
     validation: Option<usize>,
-    #[arg(long, default_value_t = 1)]
+    /// Seed of the split of --pool labelled, as for `tessera train` [default: the seed].
+    #[arg(long, value_name = "S")]
+    split_seed: Option<u64>,
+    #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
     #[arg(long, default_value_t = 64)]
     batch: usize,
@@ -102,16 +105,21 @@ fn count(text: &str) -> Result<u64, String> {
 
 impl Embed {
     fn request(&self) -> Result<Request> {
-        let pool = match (self.pool, self.labels, self.validation) {
-            (PoolName::Labelled, Some(labels), validation) => {
-                Pool::Labelled { labels, validation: validation.unwrap_or(0) }
-            }
-            (PoolName::Labelled, None, _) => {
+        let for_labelled = self.labels.is_some() || self.validation.is_some() || self.split_seed.is_some();
+        let pool = match (self.pool, self.labels) {
+            (PoolName::Labelled, Some(labels)) => Pool::Labelled {
+                labels,
+                validation: self.validation.unwrap_or(0),
+                seed: self.split_seed.unwrap_or(self.seed),
+            },
+            (PoolName::Labelled, None) => {
                 return Err(Error::usage("--pool labelled needs --labels, such as --labels 1%"));
             }
-            (_, None, None) if self.pool == PoolName::Train => Pool::Train,
-            (_, None, None) => Pool::TrainAndTest,
-            _ => return Err(Error::usage("--labels and --validation are for --pool labelled")),
+            _ if for_labelled => {
+                return Err(Error::usage("--labels, --validation and --split-seed are for --pool labelled"));
+            }
+            (PoolName::Train, _) => Pool::Train,
+            (PoolName::TrainAndTest, _) => Pool::TrainAndTest,
         };
         let request = Request {
             method: Method::named(&self.method)?,
@@ -199,7 +207,7 @@ fn report(s: &Summary, e: &Embed, dataset: &Dataset, output: &Output) {
 
 /// What a run would do.
 fn plan(request: &Request, dataset: &Dataset, output: &Output) -> Result<()> {
-    let pool = request.pool.rows(dataset, request.seed)?.len();
+    let pool = request.pool.rows(dataset)?.len();
     if !request.method.is_trained() {
         let [h, w, c] = Pictures::plain(dataset, request.size).shape();
         let text = format!("{}: nothing to train, {} numbers an image", request.method.name, h * w * c);
@@ -214,14 +222,12 @@ fn plan(request: &Request, dataset: &Dataset, output: &Output) -> Result<()> {
     let (plan, bytes) = (engine.plan(), engine.session().allocated_bytes());
     let (steps, code) = (request.steps(), setup.sizes.code());
     let text = format!(
-        "{}: {pool} images of {size}x{size}x{colours} for training, {code} numbers an image\n\
+        "{plan}{}: {pool} images of {size}x{size}x{colours} for training, {code} numbers an image\n\
          {parameters} parameters, {steps} steps of {} images\n\
-         a step: {:.3} GFLOP, {:.1} MB moved, {} kernels; {:.1} MB on the device",
+         {:.3} GFLOP a step, {:.1} MB on the device",
         request.method.name,
         request.batch,
         engine.flops() as f64 * 1e-9,
-        plan.bytes_moved() as f64 * 1e-6,
-        plan.steps.len(),
         bytes as f64 * 1e-6,
     );
     let object = json!({
@@ -261,8 +267,10 @@ mod tests {
         assert_eq!((plain.method.name, plain.pool, plain.steps()), ("acai", Pool::Train, 4096));
         assert_eq!(request("--samples 100 --batch 64").unwrap().steps(), 2);
         assert_eq!(request("--pool train+test").unwrap().pool, Pool::TrainAndTest);
-        let labelled = request("--pool labelled --labels 1% --validation 20").unwrap().pool;
-        assert_eq!(labelled, Pool::Labelled { labels: LabelBudget::Fraction(0.01), validation: 20 });
+        let labelled = request("--pool labelled --labels 1% --validation 20 --seed 7").unwrap().pool;
+        assert_eq!(labelled, Pool::Labelled { labels: LabelBudget::Fraction(0.01), validation: 20, seed: 7 });
+        let other = request("--pool labelled --labels 60/class --split-seed 3 --seed 7").unwrap().pool;
+        assert_eq!(other, Pool::Labelled { labels: LabelBudget::PerClass(60), validation: 0, seed: 3 });
     }
 
     #[test]
@@ -284,6 +292,7 @@ mod tests {
             ("--pool labelled", "--labels"),
             ("--labels 1%", "--pool labelled"),
             ("--validation 3", "--pool labelled"),
+            ("--split-seed 3 --pool train+test", "--pool labelled"),
             ("--pool labelled --labels 0%", "not a label budget"),
             ("--pool test", "train+test"),
         ] {

@@ -19,8 +19,8 @@ pub enum Pool {
     /// Training and test images.
     TrainAndTest,
     /// The labelled images of the stratified split that a training run with the same label budget,
-    /// number of validation images and seed makes.
-    Labelled { labels: LabelBudget, validation: usize },
+    /// number of validation images and split seed makes.
+    Labelled { labels: LabelBudget, validation: usize, seed: u64 },
 }
 
 impl fmt::Display for Pool {
@@ -28,9 +28,8 @@ impl fmt::Display for Pool {
         match self {
             Pool::Train => write!(f, "train"),
             Pool::TrainAndTest => write!(f, "train+test"),
-            Pool::Labelled { labels, validation: 0 } => write!(f, "labelled {labels}"),
-            Pool::Labelled { labels, validation } => {
-                write!(f, "labelled {labels} beside {validation} for validation")
+            Pool::Labelled { labels, validation, seed } => {
+                write!(f, "labelled {labels}, validation {validation}, split seed {seed}")
             }
         }
     }
@@ -38,13 +37,13 @@ impl fmt::Display for Pool {
 
 impl Pool {
     /// Rows of the pool in ascending order: training images count from 0, test images from there on.
-    pub fn rows(&self, dataset: &Dataset, seed: u64) -> Result<Vec<u32>> {
+    pub fn rows(&self, dataset: &Dataset) -> Result<Vec<u32>> {
         let train = dataset.part(Part::Train);
         let all = train.len() + dataset.part(Part::Test).len();
         match *self {
             Pool::Train => Ok((0..train.len() as u32).collect()),
             Pool::TrainAndTest => Ok((0..all as u32).collect()),
-            Pool::Labelled { labels, validation } => {
+            Pool::Labelled { labels, validation, seed } => {
                 let classes = dataset.class_names().len();
                 Ok(split::stratified(train.labels(), classes, labels, validation, seed)?.labelled)
             }

@@ -110,7 +110,7 @@ pub fn embed(
 ) -> Result<Summary> {
     request.check()?;
     files.check()?;
-    let rows = request.pool.rows(dataset, request.seed)?;
+    let rows = request.pool.rows(dataset)?;
     if !request.method.is_trained() {
         let pictures = Pictures::plain(dataset, request.size);
         let columns = pictures.shape().iter().product();
