@@ -112,6 +112,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
         },
         tasks: Some(tasks.display().to_string()),
         tasks_unlabelled: None,
+        trial_steps: None,
     };
     output.note(&format!(
         "methods: {} labelled images, {} for validation, {} steps; protocol {}",

@@ -33,6 +33,9 @@ pub struct Study {
     /// Tasks of methods with +, where they differ; in both names, {seed} stands for the seed.
     #[arg(long, value_name = "TASKS")]
     tasks_unlabelled: Option<String>,
+    /// Steps of a trial [default: as many as a run has].
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    trial_steps: Option<u64>,
     #[command(flatten)]
     settings: Settings,
 }
@@ -58,6 +61,7 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
         common: Settings { data: Some(s.data), tasks: None, ..s.settings },
         tasks,
         tasks_unlabelled: s.tasks_unlabelled,
+        trial_steps: s.trial_steps,
     };
     if s.protocol == Recipe::Tuned && request.common.validation.unwrap_or(0) == 0 {
         return Err(Error::usage(

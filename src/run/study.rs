@@ -67,6 +67,8 @@ pub struct Request {
     /// name stands for the seed.
     pub tasks: Option<String>,
     pub tasks_unlabelled: Option<String>,
+    /// Length of a trial, if it is not that of a run.
+    pub trial_steps: Option<u64>,
 }
 
 /// What one method came to.
@@ -154,7 +156,9 @@ impl Request {
                 let grid = recipe::trials(Method::named(&entrant.method)?, rule);
                 let mut best = f64::NEG_INFINITY;
                 for (i, trial) in grid.iter().enumerate() {
-                    let config = resolve(&trial.over(&self.settings(entrant, self.seeds[0])))?;
+                    let length = Settings { steps: self.trial_steps, ..Settings::default() };
+                    let settings = length.over(&trial.over(&self.settings(entrant, self.seeds[0])));
+                    let config = resolve(&settings)?;
                     let plan = Planned { name: format!("trials/{name}-{}", i + 1), config, test: false };
                     // Rates at which training diverges lose.
                     let accuracy = match self.one(&plan, &mut done, &mut tell) {
@@ -203,8 +207,11 @@ impl Request {
     }
 
     fn total(&self, resolve: &dyn Fn(&Settings) -> Result<Config>) -> Result<u64> {
-        let runs = self.seeds.len() + if self.protocol == Recipe::Tuned { recipe::TRIALS } else { 0 };
-        let steps = |e: &Entrant| Ok(resolve(&self.settings(e, self.seeds[0]))?.steps * runs as u64);
+        let trials = if self.protocol == Recipe::Tuned { recipe::TRIALS as u64 } else { 0 };
+        let steps = |e: &Entrant| {
+            let of_run = resolve(&self.settings(e, self.seeds[0]))?.steps;
+            Ok(of_run * self.seeds.len() as u64 + self.trial_steps.unwrap_or(of_run) * trials)
+        };
         self.entrants.iter().map(steps).sum()
     }
 
