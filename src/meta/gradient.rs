@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::optim::clip_factor;
 use crate::tape::{Tape, Var};
 
 /// A loss as a function of shared parameters θ and a decoder φ, recorded on the batch that it is for.
@@ -43,6 +44,8 @@ pub struct Inner {
     pub momentum: f64,
     /// ω of inner weight decay.
     pub weight_decay: f64,
+    /// Bound of the norm of each inner gradient, 0 for none. The sweep takes the factor as a constant.
+    pub clip: f64,
 }
 
 /// What is differentiated.
@@ -98,6 +101,11 @@ pub fn meta_gradient(
         let loss = (problem.inner_loss)(t, &psi[..shared], &psi[shared..]);
         first_loss.get_or_insert(loss);
         let mut gradient = t.reverse(loss, None, &psi);
+        if inner.clip != 0.0 {
+            let factor = clip_factor(t, &gradient, inner.clip);
+            let factor = t.stop_gradient(factor);
+            gradient.iter_mut().for_each(|g| *g = t.mul(*g, factor));
+        }
         if inner.weight_decay != 0.0 {
             for (g, &p) in gradient.iter_mut().zip(&psi) {
                 let decay = t.scale(p, inner.weight_decay);

@@ -2,8 +2,9 @@
 //! along the gradient of the main task's loss behind them. One program for the main task and one for
 //! each number of auxiliary classes.
 
-use super::{Batch, Recorder, Setup, StepProgram, task_loss};
+use super::{Batch, Recorder, Setup, StepProgram};
 use crate::meta::{Gradient, Hessian, Inner, Problem, meta_gradient};
+use crate::nn::net::loss as task_loss;
 use crate::tape::{Tape, Var};
 
 pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
@@ -59,7 +60,7 @@ fn episode(setup: &Setup, auxiliary: Option<usize>, tasks: Vec<usize>) -> StepPr
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, inner_batch, theta, phi);
     let outer_loss =
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, outer_batch, theta, phi);
-    let inner = Inner { steps: constants.inner_steps, alpha, momentum: 0.0, weight_decay: 0.0 };
+    let inner = Inner { steps: constants.inner_steps, alpha, momentum: 0.0, weight_decay: 0.0, clip: 0.0 };
     let problem = Problem {
         theta: &theta,
         phi: &phi,
