@@ -62,6 +62,12 @@ impl Axis {
         at.is_finite().then_some(at)
     }
 
+    /// Ticks on the axis with their places.
+    pub fn ticks_inside(&self) -> impl Iterator<Item = (f64, f64)> {
+        let placed = self.ticks.iter().filter_map(|&t| Some((t, self.place(t)?)));
+        placed.filter(|(_, place)| (-1e-6..=1.0 + 1e-6).contains(place))
+    }
+
     /// A tick's label: as many decimals as the ticks differ by.
     pub fn label(&self, tick: f64) -> String {
         if self.log {

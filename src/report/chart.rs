@@ -1,14 +1,15 @@
-//! Charts as SVG: lines over steps, and dots of accuracies. Colours come from the page's style, so that they
+//! Line charts over steps, as SVG. Colours come from the page's style, so that they
 //! suit light and dark; each series also has a mark of its own shape.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::axis::Axis;
 use super::numbers::{figure, of, percent};
-use super::statistics::mean;
 
-/// Size of a chart in its own units, and the margins of its plot.
-const WIDTH: f64 = 460.0;
+/// Width of every chart, in its own units.
+pub const WIDTH: f64 = 460.0;
+
+/// Height of a line chart, and the margins of its plot.
 const HEIGHT: f64 = 270.0;
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 12.0;
@@ -62,9 +63,7 @@ impl Chart<'_> {
         let log = self.unit == Unit::Plain && least > 0.0 && most / least > 20.0;
         let y = if log { Axis::log(heights) } else { Axis::robust(heights, 5) };
         let last = points.iter().map(|p| p.0).fold(0.0, f64::max);
-        let first = points.iter().map(|p| p.0).fold(last, f64::min);
-        let x = Axis { low: first, ..Axis::linear([first, last], 5) };
-        let x = Axis { high: if first < last { last } else { x.high }, ..x };
+        let x = Axis { low: 0.0, high: last.max(1.0), ..Axis::linear([0.0, last], 5) };
         let inside = |v: &f64| y.place(*v).is_some_and(|p| (0.0..=1.0).contains(&p));
         let outside = points.iter().filter(|p| !inside(&(p.1 * scale))).count();
         let frame = Frame { x, y, scale, unit: self.unit };
@@ -152,15 +151,16 @@ impl Frame {
         let bottom = TOP + plot_height();
         let suffix = if self.unit == Unit::Percent { "%" } else { "" };
         html! {
-            @for (tick, y) in self.y.ticks.iter().filter_map(|t| Some((t, self.at((self.x.low, t / self.scale))?.1))) {
+            @for (tick, place) in self.y.ticks_inside() {
+                @let y = TOP + (1.0 - place) * plot_height();
                 line.grid x1=(LEFT) x2=(WIDTH - RIGHT) y1=(short(y)) y2=(short(y)) {}
-                text x=(LEFT - 6.0) y=(short(y + 4.5)) text-anchor="end" { (self.y.label(*tick)) (suffix) }
+                text x=(LEFT - 6.0) y=(short(y + 4.5)) text-anchor="end" { (self.y.label(tick)) (suffix) }
             }
             line.axis x1=(LEFT) x2=(WIDTH - RIGHT) y1=(bottom) y2=(bottom) {}
-            @for (tick, place) in self.x.ticks.iter().filter_map(|t| Some((t, self.x.place(*t)?))) {
+            @for (tick, place) in self.x.ticks_inside() {
                 @let x = LEFT + place * plot_width();
                 line.axis x1=(short(x)) x2=(short(x)) y1=(bottom) y2=(bottom + 4.0) {}
-                text x=(short(x)) y=(bottom + 18.0) text-anchor="middle" { (self.x.label(*tick)) }
+                text x=(short(x)) y=(bottom + 18.0) text-anchor="middle" { (self.x.label(tick)) }
             }
             text x=(LEFT + plot_width() / 2.0) y=(HEIGHT - 5.0) text-anchor="middle" { "step" }
         }
@@ -228,7 +228,7 @@ fn thinned(points: &[(f64, f64)], most: usize) -> impl Iterator<Item = (f64, f64
 }
 
 /// Coordinates to a tenth.
-fn short(value: f64) -> f64 {
+pub fn short(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
@@ -268,63 +268,6 @@ pub fn legend(series: &[(String, usize)], thin: bool) -> Markup {
             @if thin { li.muted { "thick: mean of the seeds; thin: each seed" } }
         }
     }
-}
-
-/// A row of [`dots`]: name, colour and one share a seed.
-pub struct Row {
-    pub name: String,
-    pub colour: usize,
-    pub shares: Vec<(String, f64)>,
-}
-
-/// Shares of each method as dots, their mean as a bar.
-pub fn dots(title: &str, rows: &[Row]) -> Option<Markup> {
-    const STEP: f64 = 40.0;
-    let all: Vec<f64> = rows.iter().flat_map(|r| &r.shares).map(|s| s.1 * 100.0).collect();
-    if !all.iter().any(|v| v.is_finite()) {
-        return None;
-    }
-    let axis = Axis::linear(all, 5);
-    let rows: Vec<&Row> = rows.iter().filter(|r| !r.shares.is_empty()).collect();
-    let (edge, bottom) = (10.0, 8.0 + STEP * rows.len() as f64);
-    let place = |share: f64| axis.place(share * 100.0).map(|p| short(edge + p * (WIDTH - 2.0 * edge)));
-    let value = |row: &Row| {
-        let shares: Vec<f64> = row.shares.iter().map(|s| s.1).collect();
-        mean(&shares)
-    };
-    let means: Vec<String> =
-        rows.iter().filter_map(|r| Some(format!("{} {}", r.name, percent(value(r)?)))).collect();
-    Some(html! {
-        figure.chart.wide {
-            figcaption { strong { (title) } " " span.muted { "A dot a seed, a bar for their mean." } }
-            svg viewBox=(format!("0 0 {WIDTH} {}", bottom + 26.0)) role="img"
-                aria-label=(format!("Dot chart. {title} Means: {}.", means.join("; "))) {
-                @for (tick, x) in axis.ticks.iter().filter_map(|t| Some((t, place(t / 100.0)?))) {
-                    line.grid x1=(x) x2=(x) y1="4" y2=(bottom) {}
-                    text x=(x) y=(bottom + 18.0) text-anchor="middle" { (axis.label(*tick)) "%" }
-                }
-                @for (i, row) in rows.iter().enumerate() {
-                    @let y = 8.0 + STEP * i as f64;
-                    text.name x=(edge) y=(y + 13.0) { (row.name) }
-                    @if let Some(x) = value(row).and_then(place) {
-                        line class=(format!("bar c{}", row.colour % COLOURS)) x1=(x) x2=(x) y1=(y + 18.0) y2=(y + 36.0) {}
-                    }
-                    @for (name, share) in &row.shares {
-                        @if let Some(x) = place(*share) {
-                            circle class=(format!("dot c{}", row.colour % COLOURS)) cx=(x) cy=(y + 27.0) r="5" {
-                                title { (name) ": " (percent(*share)) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    })
-}
-
-/// Text that is known to be markup, such as the style sheet.
-pub fn raw(text: &str) -> PreEscaped<&str> {
-    PreEscaped(text)
 }
 
 #[cfg(test)]
@@ -388,18 +331,5 @@ mod tests {
         assert!(few.len() <= 102);
         assert_eq!((few[0].0, few[few.len() - 1].0), (0.0, 10_000.0));
         assert_eq!(thinned(&[], 5).count(), 0);
-    }
-
-    #[test]
-    fn dots_show_every_seed_and_the_mean() {
-        let rows = [Row {
-            name: "stl & co".into(),
-            colour: 0,
-            shares: vec![("seed 1".into(), 0.9), ("seed 2".into(), 0.92)],
-        }];
-        let svg = dots("Test.", &rows).unwrap().into_string();
-        assert_eq!(svg.matches("<circle").count(), 2);
-        assert!(svg.contains("seed 2: 92.0") && svg.contains("stl &amp; co 91.0"));
-        assert!(dots("Test.", &[]).is_none());
     }
 }

@@ -61,10 +61,12 @@ fn of_file(file: &TasksFile, data: &Dataset) -> Markup {
     // Training images come first; test images are in no task's batches.
     let labels: Vec<&[u32]> = file.tasks.labels.iter().map(|l| &l[..n]).collect();
     let shown = labels.len().min(PARTITIONS);
+    let base = metrics::purity(&vec![0; n], images.labels());
     html! {
         p {
             (of(labels.len(), "partition")) " of the " (count(n as u64)) " training images, each an auxiliary task. Purity is the share of \
-             images whose true class is the commonest of their cluster; true labels are used here only, never by the partitions. "
+             images whose true class is the commonest of their cluster (" (percent(base)) " if all were in one); true labels are \
+             used here only, never by the partitions. "
             @match &file.embedding {
                 Ok(_) => "The images of a cluster are those nearest to its centre, the nearest first.",
                 Err(_) => "The images of a cluster are its first ones in the data set.",
@@ -72,34 +74,47 @@ fn of_file(file: &TasksFile, data: &Dataset) -> Markup {
             @if file.tasks.classes.iter().any(|&k| k > CLUSTERS) { " Of each partition the " (CLUSTERS) " largest clusters are shown." }
         }
         @if let Err(reason) = &file.embedding { p.note { (reason) " So nearness to the centres is unknown." } }
-        (agreement(&labels, images.labels()))
+        (agreement(&labels, &truths(data)))
         @for task in 0..shown { (partition(file, task, labels[task], &images, data.class_names())) }
         @if shown < labels.len() { p.note { "Images of the other " (of(labels.len() - shown, "partition")) " are left out." } }
     }
 }
 
-/// Adjusted Rand indices between partitions, and with the true labels.
-fn agreement(labels: &[&[u32]], truth: &[u32]) -> Markup {
+/// What partitions can agree with: the true classes, and attributes if the data set has them.
+fn truths(data: &Dataset) -> Vec<(String, &[u32])> {
+    let attributes = data.attribute_names(Part::Train);
+    let named = attributes.into_iter().filter_map(|name| {
+        let values = data.attribute(Part::Train, &name)?;
+        Some((name, values))
+    });
+    std::iter::once(("true classes".to_string(), data.part(Part::Train).labels())).chain(named).collect()
+}
+
+/// Adjusted Rand indices between partitions, and with what is true of the images.
+fn agreement(labels: &[&[u32]], truths: &[(String, &[u32])]) -> Markup {
+    let ari = |a: &[u32], b: &[u32]| {
+        let value = metrics::adjusted_rand_index(a, b);
+        heat_cell(value, &format!("{value:.2}").replace('-', "\u{2212}"))
+    };
     html! {
         div.scroll tabindex="0" role="region" aria-label="Agreement of the partitions" {
             table.heat {
-                caption { "Adjusted Rand index between partitions: 1 for equal ones, about 0 for independent ones" }
+                caption { "Adjusted Rand index of the partitions with each other and with what is true of the images: 1 if equal, about 0 if independent" }
                 thead {
                     tr {
                         th scope="col" { "task" }
                         @for i in 0..labels.len() { th scope="col" { (i + 1) } }
-                        th.apart scope="col" { "true classes" }
+                        td.gap {}
+                        @for (name, _) in truths { th scope="col" { (name) } }
                     }
                 }
                 tbody {
                     @for (i, a) in labels.iter().enumerate() {
                         tr {
                             th scope="row" { (i + 1) }
-                            @for b in labels {
-                                @let ari = metrics::adjusted_rand_index(a, b);
-                                (heat_cell(ari, &format!("{ari:.2}")))
-                            }
-                            td.apart { (format!("{:.2}", metrics::adjusted_rand_index(a, truth))) }
+                            @for b in labels { (ari(a, b)) }
+                            td.gap {}
+                            @for (_, b) in truths { (ari(a, b)) }
                         }
                     }
                 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use maud::{Markup, html};
 
-use super::chart::{Row, dots};
+use super::dots::{Row, dots};
 use super::files::{TaskSource, task_source};
 use super::groups::{Group, seed_name, winner};
 use super::load::Run;
@@ -213,7 +213,7 @@ fn best_sentence(group: &Group) -> String {
         (Some(_), None) => format!("it classifies {} of the test images correctly", spread(&group.test())),
         (None, _) => "there is no test result".into(),
     };
-    format!("Chosen by validation accuracy ({}): {}; {test}.", spread(&group.validation()), group.label)
+    format!("{} does best on validation images ({}); {test}.", group.label, spread(&group.validation()))
 }
 
 /// Notes on runs that are not of one experiment.

@@ -150,14 +150,7 @@ impl Matrix {
 
 /// A cell of a heat map, shaded by a share between 0 and 1.
 pub fn heat_cell(share: f64, text: &str) -> Markup {
-    let class = if share > 0.55 {
-        "hot"
-    } else if share == 0.0 {
-        "zero"
-    } else {
-        ""
-    };
-    html! { td class=(class) style=(format!("--share:{:.3}", share.clamp(0.0, 1.0))) { (text) } }
+    html! { td style=(format!("--share:{:.3}", share.clamp(0.0, 1.0))) { (text) } }
 }
 
 fn mistakes(predictions: &Predictions, names: &[String], data: &Result<Dataset, Reason>) -> Markup {

@@ -92,7 +92,7 @@ pub fn of_run(run: &Run) -> Markup {
     }
     html! {
         @if losses.len() > 1 { (legend(&losses, false)) }
-        (grid(charts, run.log.series("validation", "accuracy").is_empty()))
+        (grid(charts, &[run]))
     }
 }
 
@@ -105,21 +105,26 @@ pub fn of_groups(groups: &[Group]) -> Markup {
     let names: Vec<(String, usize)> =
         groups.iter().zip(&colours).map(|(g, &c)| (g.label.clone(), c)).collect();
     let seeds = groups.iter().any(|g| g.runs.len() > 1);
-    let validated = groups.iter().flat_map(|g| &g.runs);
-    let none = validated.into_iter().all(|r| r.log.series("validation", "accuracy").is_empty());
+    let runs: Vec<&Run> = groups.iter().flat_map(|g| &g.runs).collect();
     html! {
         (legend(&names, seeds))
-        (grid(charts.collect(), none))
+        (grid(charts.collect(), &runs))
     }
 }
 
-fn grid(charts: Vec<Markup>, no_validation: bool) -> Markup {
+fn grid(charts: Vec<Markup>, runs: &[&Run]) -> Markup {
+    let validated = runs.iter().any(|r| !r.log.series("validation", "accuracy").is_empty());
+    let held_out = runs.iter().any(|r| r.about_number("/split/validation") != Some(0));
     html! {
-        @if charts.is_empty() { p { "The log holds no figures to draw." } }
-        div.charts { @for chart in charts { (chart) } }
-        @if no_validation {
-            p.note { "No images were held out for validation, so there is no curve of validation accuracy." }
+        @if charts.is_empty() {
+            p.note { "The log holds no figures to draw." }
+        } @else if !validated {
+            p.note {
+                (if held_out { "The log holds no validation accuracy." }
+                else { "No images were held out for validation, so there is no curve of validation accuracy." })
+            }
         }
+        div.charts { @for chart in charts { (chart) } }
     }
 }
 

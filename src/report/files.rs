@@ -48,24 +48,31 @@ fn candidates(named: &Path, from: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn find(named: &Path, from: &Path, what: &str) -> Result<PathBuf, Reason> {
+/// The files of that name that there are, the likeliest first.
+fn found(named: &Path, from: &Path) -> impl Iterator<Item = PathBuf> {
     let absolute = std::path::absolute(from).unwrap_or_else(|_| from.to_path_buf());
-    let found = candidates(named, &absolute).into_iter().find(|p| p.is_file());
-    found.ok_or_else(|| format!("The {what} {} is no longer there.", named.display()))
+    candidates(named, &absolute).into_iter().filter(|p| p.is_file())
+}
+
+fn gone(what: &str, named: &Path) -> Reason {
+    format!("The {what} {} is no longer there.", named.display())
 }
 
 /// The data set that the run was trained on, recognised by its fingerprint.
 pub fn dataset(run: &Run) -> Result<Dataset, Reason> {
     let named = run.about_text("/data/path").map(str::to_string).or_else(|| run.setting("data"));
-    let named = named.ok_or("The run does not name its data set.")?;
-    let path = find(Path::new(&named), &run.folder, "data set")?;
-    let dataset = Dataset::open(&path).map_err(|e| format!("The data set cannot be read: {e}."))?;
-    match run.about_text("/data/fingerprint") {
-        Some(expected) if expected != dataset.fingerprint() => {
-            Err(format!("The data set {} has changed since the run.", path.display()))
-        }
-        _ => Ok(dataset),
+    let named = PathBuf::from(named.ok_or("The run does not name its data set.")?);
+    let expected = run.about_text("/data/fingerprint");
+    let mut first = None;
+    for path in found(&named, &run.folder) {
+        let problem = match Dataset::open(&path) {
+            Ok(dataset) if expected.is_none_or(|e| e == dataset.fingerprint()) => return Ok(dataset),
+            Ok(_) => format!("The data set {} has changed since the run.", path.display()),
+            Err(e) => format!("The data set cannot be read: {e}."),
+        };
+        first.get_or_insert(problem);
     }
+    Err(first.unwrap_or_else(|| gone("data set", &named)))
 }
 
 /// A tasks file, open.
@@ -77,18 +84,23 @@ pub struct TasksFile {
 }
 
 pub fn tasks(run: &Run, named: &Path) -> Result<TasksFile, Reason> {
-    let path = find(named, &run.folder, "tasks file")?;
+    let path = found(named, &run.folder).next().ok_or_else(|| gone("tasks file", named))?;
     let unreadable = |e: crate::Error| format!("The tasks file cannot be read: {e}.");
     let tasks = Tasks::open(&path).map_err(unreadable)?;
+    let stated = run.about("/tasks/classes").and_then(Value::as_array);
+    let same = |c: &Vec<Value>| c.iter().map(Value::as_u64).eq(tasks.classes.iter().map(|&k| Some(k as u64)));
+    if !stated.is_none_or(same) {
+        return Err(format!("The tasks file {} has changed since the run.", path.display()));
+    }
     let tensors = TensorFile::open(&path).map_err(unreadable)?;
     let embedding = embedding(&path, &tensors, tasks.images());
     Ok(TasksFile { tasks, tensors, embedding })
 }
 
 fn embedding(tasks: &Path, tensors: &TensorFile, images: usize) -> Result<Embedding, Reason> {
-    let named = tensors.metadata("embedding").unwrap_or("embedding.safetensors");
+    let named = Path::new(tensors.metadata("embedding").unwrap_or("embedding.safetensors"));
     let folder = tasks.parent().unwrap_or(Path::new(""));
-    let path = find(Path::new(named), folder, "embedding")?;
+    let path = found(named, folder).next().ok_or_else(|| gone("embedding", named))?;
     let embedding = Embedding::open(&path).map_err(|e| format!("The embedding cannot be read: {e}."))?;
     if embedding.rows() != images {
         let rows = embedding.rows();

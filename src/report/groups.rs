@@ -201,3 +201,73 @@ fn discordant(seed: u64, run: &Run, other: &Run) -> Option<Discordant> {
     }
     Some(Discordant { seed, gained, lost, p: statistics::mcnemar(gained, lost) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Outcome, Predictions};
+    use super::*;
+
+    fn run(label: &str, seed: u64, predicted: &[u32], config: &str) -> Run {
+        let outcome = Outcome { label: Some(label.into()), seed: Some(seed), ..Outcome::default() };
+        let labels = vec![1; predicted.len()];
+        let confidence = vec![1.0; predicted.len()];
+        Run {
+            folder: format!("{label}-{seed}").into(),
+            config: config.parse().unwrap(),
+            environment: Value::Null,
+            log: Default::default(),
+            outcome: Some(outcome),
+            predictions: Some(Predictions {
+                classes: Vec::new(),
+                labels,
+                predicted: predicted.to_vec(),
+                confidence,
+                width: 2,
+            }),
+        }
+    }
+
+    #[test]
+    fn runs_are_paired_by_seed() {
+        let group = |runs| Group { runs, ..Group::default() };
+        let stl = group(vec![run("stl", 1, &[1, 1, 0, 0], ""), run("stl", 2, &[1, 0, 0, 0], "")]);
+        let mtl = group(vec![run("mtl", 2, &[0, 1, 1, 1], ""), run("mtl", 9, &[1, 1, 1, 1], "")]);
+        let found = versus(&mtl, &stl);
+        assert_eq!((found.seeds, found.difference, found.paired), (1, Some(0.5), None));
+        let d = &found.images[0];
+        assert_eq!((found.images.len(), d.seed, d.gained, d.lost, d.p), (1, 2, 3, 1, 0.375));
+        let other = group(vec![run("mtl", 9, &[1, 1, 1, 1], "")]);
+        assert_eq!((versus(&other, &stl).seeds, versus(&other, &stl).difference), (0, Some(0.625)));
+        let shorter = group(vec![run("mtl", 1, &[1, 1], "")]);
+        assert!(versus(&shorter, &stl).images.is_empty(), "other images");
+    }
+
+    #[test]
+    fn seeds_go_together_and_settings_apart() {
+        let runs = vec![
+            run("a", 1, &[1], "seed = 1\nrate = 0.1\ntasks = \"one\""),
+            run("a", 1, &[1], "seed = 1\nrate = 0.3\ntasks = \"one\""),
+            run("a", 2, &[1], "seed = 2\nrate = 0.1\ntasks = \"two\""),
+            run("b", 1, &[1], "seed = 1\nrate = 0.1"),
+        ];
+        let groups = by_method(runs);
+        let labels: Vec<&str> = groups.iter().map(|g| g.label.as_str()).collect();
+        assert_eq!(labels, ["a (rate 0.1)", "a (rate 0.3)", "b"]);
+        assert_eq!(groups[0].runs.len(), 2);
+    }
+
+    #[test]
+    fn the_winner_has_the_best_mean_validation() {
+        let with = |scores: &[f64]| {
+            let mut group = Group::default();
+            for &score in scores {
+                let mut run = run("a", 1, &[1], "");
+                run.outcome = Some(Outcome { validation_accuracy: Some(score), ..Outcome::default() });
+                group.runs.push(run);
+            }
+            group
+        };
+        assert_eq!(winner(&[with(&[0.9, 0.5]), with(&[0.8]), with(&[0.8]), with(&[])]), Some(1));
+        assert_eq!(winner(&[with(&[])]), None);
+    }
+}

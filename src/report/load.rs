@@ -153,12 +153,13 @@ impl Run {
         named.unwrap_or_else(|| self.folder.display().to_string())
     }
 
-    /// Accuracy on the test images, and their number where it is known.
+    /// A finished run's accuracy on the test images, and their number where it is known.
     pub fn test(&self) -> Option<(f64, Option<f64>)> {
+        let outcome = self.outcome.as_ref()?;
         if let Some(p) = self.predictions.as_ref().filter(|p| p.len() > 0) {
             return Some((p.correct() as f64 / p.len() as f64, Some(p.len() as f64)));
         }
-        let accuracy = self.outcome.as_ref()?.test_accuracy?;
+        let accuracy = outcome.test_accuracy?;
         Some((accuracy, self.about_number("/data/test").filter(|&n| n > 0).map(|n| n as f64)))
     }
 

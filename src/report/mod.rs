@@ -10,6 +10,7 @@ mod clusters;
 mod comparison;
 mod confusion;
 mod curves;
+mod dots;
 mod files;
 mod groups;
 mod headline;

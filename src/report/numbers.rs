@@ -20,7 +20,7 @@ pub fn spread(shares: &[f64]) -> String {
 pub fn points(difference: f64) -> String {
     let rounded = (difference * 1000.0).round() / 10.0;
     match rounded {
-        r if r == 0.0 => "0.0".into(),
+        0.0 => "0.0".into(),
         r if r > 0.0 => format!("+{r:.1}"),
         r => format!("\u{2212}{:.1}", -r),
     }

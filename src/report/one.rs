@@ -16,7 +16,7 @@ pub fn render(run: &Run) -> String {
     let reproduce = html! {
         @match tables::command(run) {
             Some(command) => {
-                p { "This command repeats the run" @if run.seed().is_some() { " to the same bits" } ":" }
+                p { "This command repeats the run, on the same kind of device to the same bits:" }
                 pre { code { (command) } }
             }
             None => p.note { "The command line was not stored." }

@@ -1,8 +1,6 @@
 //! The frame of a report: one HTML file that needs nothing else.
 
-use maud::{DOCTYPE, Markup, html};
-
-use super::chart::raw;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -37,7 +35,7 @@ pub fn page(title: &str, head: Markup, tiles: &[Tile], sections: &[Section]) -> 
                 meta name="color-scheme" content="light dark";
                 meta name="generator" content=(concat!("tessera ", env!("CARGO_PKG_VERSION")));
                 title { (title) }
-                style { (raw(STYLE)) }
+                style { (PreEscaped(STYLE)) }
             }
             body {
                 header {

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use super::groups::{Group, seed_name};
 use super::load::Run;
 use super::numbers::{NONE, count, duration, of, p_value, percent, spread};
-use super::statistics::deviation;
 use super::verdict::{Judged, Standing, cell};
 
 /// A table that scrolls sideways where it is too wide.
@@ -26,10 +25,10 @@ pub fn methods(groups: &[Group], judged: &[Judged], winner: Option<usize>) -> Ma
                 thead {
                     tr {
                         th scope="col" { "method" }
-                        th.number scope="col" { "seeds" }
                         th.number scope="col" { "validation" }
                         th.number scope="col" { "test" }
                         @if has_baseline { th.number scope="col" { "test against stl, points" } }
+                        th.number scope="col" { "seeds" }
                         th.number scope="col" { "training time" }
                         th.number scope="col" { "images/s" }
                     }
@@ -43,10 +42,10 @@ pub fn methods(groups: &[Group], judged: &[Judged], winner: Option<usize>) -> Ma
                                 @if g.unfinished() > 0 { " " span.muted { "(" (of(g.unfinished(), "run")) " without a result)" } }
                                 @if !g.missing.is_empty() { " " span.muted { "(" (of(g.missing.len(), "run")) " not there)" } }
                             }
-                            td.number { (g.runs.len() - g.unfinished()) }
                             td.number { (spread(&g.validation())) }
                             td.number { (spread(&g.test())) }
                             @if has_baseline { (against(g, judged.iter().find(|j| j.group == i))) }
+                            td.number { (g.runs.len() - g.unfinished()) }
                             td.number { (g.seconds().map_or(NONE.into(), duration)) }
                             td.number { (speed(g)) }
                         }
@@ -167,12 +166,14 @@ fn trials_of(group: &Group) -> Markup {
     let chosen = |t: &Map<String, Value>| {
         group.chosen.as_ref().is_some_and(|c| t.iter().all(|(k, v)| c.get(k) == Some(v)))
     };
-    let scores: Vec<f64> = group.trials.iter().filter_map(|t| t.validation_accuracy).collect();
+    let best = group.trials.iter().filter_map(|t| t.validation_accuracy).reduce(f64::max);
     html! {
         details {
             summary {
                 (group.label)
-                @if let Some(sd) = deviation(&scores) { span.muted { " – standard deviation over trials " (percent(sd)) } }
+                @if let Some(best) = best {
+                    span.muted { " – best of " (of(group.trials.len(), "trial")) " " (percent(best)) }
+                }
             }
             (scroll(&format!("Trials of {}", group.label), html! {
                 table {

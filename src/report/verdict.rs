@@ -136,3 +136,69 @@ pub fn explanation(judged: &[Judged]) -> String {
          two trained models differ on these test images, whatever another seed would have given."
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Outcome, Run};
+    use super::*;
+
+    fn run(seed: u64, test: f64) -> Run {
+        let outcome = Outcome { seed: Some(seed), test_accuracy: Some(test), ..Outcome::default() };
+        Run {
+            folder: Default::default(),
+            config: Default::default(),
+            environment: Default::default(),
+            log: Default::default(),
+            outcome: Some(outcome),
+            predictions: None,
+        }
+    }
+
+    fn group(label: &str, tests: &[f64]) -> Group {
+        let runs = tests.iter().zip(1..).map(|(&t, seed)| run(seed, t)).collect();
+        Group { label: label.into(), method: Some(label.into()), runs, ..Group::default() }
+    }
+
+    fn words(groups: &[Group]) -> String {
+        summary(groups, &judge(groups))
+    }
+
+    const STL: [f64; 4] = [0.80, 0.82, 0.81, 0.79];
+
+    #[test]
+    fn better_worse_and_level_are_told_apart() {
+        let groups = [
+            group("stl", &STL),
+            group("up", &[0.90, 0.921, 0.911, 0.889]),
+            group("down", &[0.70, 0.721, 0.709, 0.69]),
+            group("same", &[0.81, 0.80, 0.82, 0.79]),
+            group("short", &[0.95]),
+        ];
+        let standings: Vec<Standing> = judge(&groups).iter().map(|j| j.standing).collect();
+        assert_eq!(standings, [Standing::Better, Standing::Worse, Standing::Level, Standing::Open]);
+        assert_eq!(
+            words(&groups),
+            "Beyond the noise of the seeds, up (+10.0 points) beats single-task training. same (0.0 points) does \
+             not differ from it beyond the noise. down (−10.0 points) falls behind it. short (+15.0 points) has too \
+             few seeds to tell."
+        );
+        assert!(words(&groups[2..4]).starts_with("No run of single-task training"));
+        assert!(words(&groups[..1]).starts_with("All runs here are single-task"));
+        let few = [group("stl", &STL[..2]), group("up", &[0.9, 0.92])];
+        assert!(words(&few).starts_with("There are too few seeds"));
+        assert!(words(&[group("stl", &STL), group("same", &STL)]).starts_with("No auxiliary method beats"));
+    }
+
+    /// p = 0.029 for one method alone, by scipy; five like it are five chances.
+    #[test]
+    fn many_methods_need_stronger_evidence() {
+        let gains = [0.01, 0.02, 0.012, 0.03];
+        let up: Vec<f64> = STL.iter().zip(gains).map(|(s, g)| s + g).collect();
+        let with = |n: usize| -> Vec<Group> {
+            let others = (0..n).map(|i| group(&format!("m{i}"), &up));
+            std::iter::once(group("stl", &STL)).chain(others).collect()
+        };
+        assert_eq!(judge(&with(1))[0].standing, Standing::Better);
+        assert!(judge(&with(5)).iter().all(|j| j.standing == Standing::Level));
+    }
+}

@@ -147,7 +147,7 @@ pub fn run(home: &Path, folder: &Path, m: Method, seed: u64) -> PathBuf {
         if m.method == "meta-mtl" {
             line["inner_loss"] = json!(2.0 * (-2.0 * t).exp() + 0.05 * draw.normal());
             line["hessian_ratio"] = json!(0.1 + 0.35 * t + 0.04 * draw.normal());
-            line["hessian_cosine"] = json!(0.99 - 0.06 * t + 0.01 * draw.normal());
+            line["hessian_cosine"] = json!((0.99 - 0.06 * t + 0.01 * draw.normal()).min(1.0));
             line["alignment"] = json!(0.35 * (-3.0 * t).exp() + 0.04 * draw.normal());
         }
         log += &format!("{line}\n");

@@ -51,6 +51,7 @@ fn a_run_with_everything() {
     }
     says(&page, "4 partitions of the 600 training images");
     says(&page, "nearest to its centre, the nearest first");
+    says(&page, "task1234true classescoloursh");
     says(&page, "Of each partition the 10 largest clusters are shown.");
     assert_eq!(page.attributes("img", "alt").filter(|a| a.contains("of cluster")).count(), 40);
     assert_eq!(page.attributes("img", "alt").filter(|a| a.contains("taken for")).count(), 18);
@@ -76,6 +77,20 @@ fn the_matrix_counts_what_was_predicted() {
     says(&page, "ring00000–");
     says(&page, "The data set's test images are not those of the predictions.");
     says(&page, "crosstaken for triangle60.0 % sure");
+}
+
+#[test]
+fn many_classes_get_a_picture_and_the_commonest_confusions() {
+    let (_home, run) = one(STL);
+    let names: Vec<String> = (0..40).map(|i| format!("kind {i}")).collect();
+    let labels: Vec<u32> = (0..400).map(|i| i / 10).collect();
+    let predicted: Vec<u32> = labels.iter().map(|&l| if l == 7 { 9 } else { l }).collect();
+    fixture::predictions(&run, &vec![0.025; 400 * 40], &labels, &predicted, &names);
+    let page = report_of(&run);
+    says(&page, "kind 7kind 910");
+    says(&page, "kind 7 taken for kind 9: 10");
+    says(&page, "kind 70.0 %");
+    assert_eq!(page.attributes("rect", "class").filter(|c| *c == "cell").count(), 40);
 }
 
 #[test]
@@ -115,6 +130,10 @@ fn pieces_that_are_missing_are_said_to_be_missing() {
     fs::write(run.join("metrics.jsonl"), log.join("\n")).unwrap();
     let config = fs::read_to_string(run.join("config.toml")).unwrap();
     fs::write(run.join("config.toml"), config.replace("select = \"validation\"", "select = \"last\""))
+        .unwrap();
+    says(&report_of(&run), "The log holds no validation accuracy.");
+    let text = fs::read_to_string(run.join("environment.json")).unwrap();
+    fs::write(run.join("environment.json"), text.replace("\"validation\": 200", "\"validation\": 0"))
         .unwrap();
     let page = report_of(&run);
     says(&page, "No images were held out for validation");
@@ -215,7 +234,7 @@ fn a_study_with_everything() {
     report::study(home.path()).unwrap();
     let page = page(&home.path().join("report.html"));
     says(&page, "4 methods on synth-shape");
-    says(&page, "Chosen by validation accuracy");
+    says(&page, "mtl † does best on validation images (");
     says(&page, "mtl † best on validation");
     says(&page, "Beyond the noise of the seeds, mtl † (+");
     says(&page, "beats single-task training.");
