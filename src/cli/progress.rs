@@ -54,18 +54,21 @@ impl Bar {
     /// `message` says what else is of interest, such as the loss.
     pub fn say(&self, done: u64, message: &str) {
         let (elapsed, fresh) = (self.start.elapsed().as_secs_f64(), done.saturating_sub(self.first));
-        let pace = match self.unit {
-            Some(unit) if elapsed > 0.0 => format!("{:.0} {unit}/s ", fresh as f64 / elapsed),
-            _ => String::new(),
+        let message = match self.unit {
+            Some(unit) if elapsed > 0.0 => {
+                let rate = format!("{:.0} {unit}/s", fresh as f64 / elapsed);
+                if message.is_empty() { rate } else { format!("{rate}, {message}") }
+            }
+            _ => message.to_string(),
         };
         if let Some(bar) = &self.bar {
             bar.set_position(done);
-            bar.set_message(format!("{pace}{message}"));
+            bar.set_message(message);
         } else if self.last.get().elapsed() >= PAUSE {
             self.last.set(Instant::now());
             let left = elapsed / fresh.max(1) as f64 * self.total.saturating_sub(done) as f64;
             eprintln!(
-                "{}: {done}/{} {pace}{message}, {elapsed:.0} s, about {left:.0} s left",
+                "{}: {done}/{} {message}, {elapsed:.0} s, about {left:.0} s left",
                 self.name, self.total
             );
         }
