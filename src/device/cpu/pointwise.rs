@@ -6,11 +6,8 @@ use rayon::prelude::*;
 use super::simd::{self, Level};
 use crate::ops::Pointwise;
 use crate::tape::plan::Expression;
-use crate::tape::plan::expression::{Access, Instruction, REGISTERS};
+use crate::tape::plan::expression::{Access, Instruction, OPERANDS, REGISTERS};
 use crate::tensor::Real;
-
-/// Most operands of one expression.
-pub(super) const OPERANDS: usize = 16;
 
 /// Elements of a block: eight registers of it fit half of a 32 KiB cache in f32.
 const BLOCK: usize = 512;
