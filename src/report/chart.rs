@@ -85,7 +85,7 @@ impl Chart<'_> {
                     @for line in self.lines.iter().filter(|l| !l.thin) { (frame.hover(line)) }
                 }
                 @if outside > 0 {
-                    p.note { (of(outside, "point")) " outside the axis " (if outside == 1 { "is" } else { "are" }) " not drawn." }
+                    p.aside { (of(outside, "point")) " outside the axis " (if outside == 1 { "is" } else { "are" }) " not drawn." }
                 }
             }
         })

@@ -137,7 +137,7 @@ fn partition(
     order.truncate(CLUSTERS);
     let members = Members::new(file, task, labels);
     let truth = images.labels();
-    let scale = scale(images.shape(), 48);
+    let scale = scale(images.shape(), 56);
     html! {
         h3 { "Task " (task + 1) }
         p.muted {

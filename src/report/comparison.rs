@@ -142,10 +142,10 @@ impl Comparison {
         html! { p { (words) } (tables::trials(&self.groups)) }
     }
 
-    /// The tasks of each source, once.
+    /// The tasks of each source, once; of a method with partitions for each seed, those of its first run.
     fn clusters(&self) -> Markup {
         let mut sources: Vec<(String, &Run)> = Vec::new();
-        for run in self.runs() {
+        for run in self.groups.iter().filter_map(|g| g.runs.first()) {
             let name = match task_source(run) {
                 TaskSource::None => continue,
                 TaskSource::Random(text) => text,

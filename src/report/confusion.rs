@@ -153,6 +153,15 @@ pub fn heat_cell(share: f64, text: &str) -> Markup {
     html! { td style=(format!("--share:{:.3}", share.clamp(0.0, 1.0))) { (text) } }
 }
 
+/// A probability as per cent; one that is below 1 is never written as 100 %.
+fn sure(probability: f64) -> String {
+    if (0.9995..1.0).contains(&probability) {
+        format!("over {}", percent(0.999))
+    } else {
+        percent(probability)
+    }
+}
+
 fn mistakes(predictions: &Predictions, names: &[String], data: &Result<Dataset, Reason>) -> Markup {
     let mut wrong: Vec<usize> =
         (0..predictions.len()).filter(|&i| predictions.labels[i] != predictions.predicted[i]).collect();
@@ -180,9 +189,20 @@ fn mistakes(predictions: &Predictions, names: &[String], data: &Result<Dataset, 
                         span.muted { "test image " (i) }
                     }
                     span { strong { (label) } br; "taken for " strong { (predicted) } }
-                    span.muted { (percent(confidence(i).into())) " sure" }
+                    span.muted { (sure(confidence(i).into())) " sure" }
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nearly_sure_is_not_sure() {
+        let written = [0.9994, 0.9996, 1.0].map(|p| sure(p).replace('\u{a0}', " "));
+        assert_eq!(written, ["99.9 %", "over 99.9 %", "100.0 %"]);
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::load::Run;
 use crate::cluster::{Embedding, Tasks};
 use crate::data::Dataset;
+use crate::run::environment::tasks_hash;
 use crate::tensor::TensorFile;
 
 /// A sentence that says why there is no such thing.
@@ -87,9 +88,7 @@ pub fn tasks(run: &Run, named: &Path) -> Result<TasksFile, Reason> {
     let path = found(named, &run.folder).next().ok_or_else(|| gone("tasks file", named))?;
     let unreadable = |e: crate::Error| format!("The tasks file cannot be read: {e}.");
     let tasks = Tasks::open(&path).map_err(unreadable)?;
-    let stated = run.about("/tasks/classes").and_then(Value::as_array);
-    let same = |c: &Vec<Value>| c.iter().map(Value::as_u64).eq(tasks.classes.iter().map(|&k| Some(k as u64)));
-    if !stated.is_none_or(same) {
+    if run.about_text("/tasks/hash").is_some_and(|hash| hash != tasks_hash(&tasks)) {
         return Err(format!("The tasks file {} has changed since the run.", path.display()));
     }
     let tensors = TensorFile::open(&path).map_err(unreadable)?;

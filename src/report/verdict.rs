@@ -96,12 +96,13 @@ fn difference(judged: &Judged) -> String {
     judged.versus.difference.map_or("unknown".into(), points)
 }
 
-/// `a`, `a and b`, `a, b and c`.
+/// `a`, `a and b`, `a, b and c`; semicolons where a name has a comma.
 pub fn list(names: &[String]) -> String {
+    let comma = if names.iter().any(|n| n.contains(',')) { "; " } else { ", " };
     match names {
         [] => String::new(),
         [one] => one.clone(),
-        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+        [most @ .., last] => format!("{} and {last}", most.join(comma)),
     }
 }
 

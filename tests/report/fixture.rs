@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tessera::cluster::{Diversity, Embedding, Settings, embedding, partition, partitions, tasks};
+use tessera::cluster::{Diversity, Embedding, Settings, Tasks, embedding, partition, partitions, tasks};
 use tessera::data::{Dataset, Part, synth};
 use tessera::random::{Purpose, Stream};
+use tessera::run::environment::tasks_hash;
 use tessera::tensor::{DType, Entry, write_tensors};
 
 /// How a method does.
@@ -86,6 +87,11 @@ pub fn data(folder: &Path) {
     tasks::write(&folder.join("tasks.safetensors"), &found, embedding.columns(), &metadata).unwrap();
 }
 
+/// What identifies the tasks of a file; random ones need nothing.
+fn hash(tasks: &str) -> Option<String> {
+    (!tasks.starts_with("random")).then(|| tasks_hash(&Tasks::open(tasks).unwrap()))
+}
+
 /// A finished run of a method in `folder`, whose data set lies in `home`.
 pub fn run(home: &Path, folder: &Path, m: Method, seed: u64) -> PathBuf {
     fs::create_dir_all(folder).unwrap();
@@ -122,8 +128,9 @@ pub fn run(home: &Path, folder: &Path, m: Method, seed: u64) -> PathBuf {
 
     let about =
         m.rule.map(|r| json!({"name": r, "about": "exact second-order gradient through one inner step"}));
-    let aux =
-        tasks.as_ref().map(|t| json!({"source": t, "count": 4, "classes": [12, 12, 12, 12], "hash": "ab12"}));
+    let aux = tasks
+        .as_ref()
+        .map(|t| json!({"source": t, "count": 4, "classes": [12, 12, 12, 12], "hash": hash(t)}));
     let environment = json!({
         "tessera": "0.1.0", "command": ["tessera", "train", data.display().to_string(), "--method", m.method,
             "--labels", "10%", "--run", folder.display().to_string(), "--seed", seed.to_string()],

@@ -10,6 +10,7 @@ use fixture::{META, MTL_ALL, MTL_RANDOM, Method, STL};
 use html::Page;
 use tessera::data::Dataset;
 use tessera::report;
+use tessera::tensor::{DType, Entry, write_tensors};
 
 fn page(path: &Path) -> Page {
     let text = fs::read_to_string(path).unwrap();
@@ -162,6 +163,13 @@ fn data_that_moved_is_found_and_data_that_changed_is_not_shown() {
     fs::rename(&run, target.join("run")).unwrap();
     let page = report_of(&target.join("run"));
     assert_eq!(page.count("img"), 58);
+
+    let tasks = fs::read(target.join("tasks.safetensors")).unwrap();
+    let other = vec![0u32; 1000];
+    let other = [Entry::new("labels.1", DType::U32, [1000], &other)];
+    write_tensors(target.join("tasks.safetensors"), &other, &[]).unwrap();
+    says(&report_of(&target.join("run")), "has changed since the run. So the clusters cannot be shown.");
+    fs::write(target.join("tasks.safetensors"), tasks).unwrap();
 
     fs::remove_file(target.join("embedding.safetensors")).unwrap();
     let page = report_of(&target.join("run"));
