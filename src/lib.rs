@@ -7,12 +7,16 @@
 //! [`data`] (memory-mapped images) → [`tape`] (a program of [`ops`], its `reverse` and `tangent`
 //! programs, its plan) → [`device`] (kernels) → [`meta`] step → [`methods`] → [`run`] (episodes,
 //! checkpoints, metrics) → [`report`].
+//!
+//! Beside it, on the same floors, [`embed`] learns to describe images without labels, and [`cluster`]
+//! makes partitions of what it finds: the auxiliary tasks.
 
 pub mod bench;
 pub mod cli;
 pub mod cluster;
 pub mod data;
 pub mod device;
+pub mod embed;
 pub mod error;
 pub mod meta;
 pub mod methods;

@@ -137,7 +137,8 @@ fn episode(mode: Mode, theta: &[f64; 6], alpha: f64) -> (f64, Vec<f64>, Vec<f64>
         inner_loss: &move |t, theta, phi| loss(t, x, labels, theta, phi),
         outer_loss: &move |t, theta, phi| loss(t, meta, meta_labels, theta, phi),
     };
-    let inner = Inner { steps: mode.steps, alpha: f.alpha, momentum: mode.momentum, weight_decay: 0.0 };
+    let inner =
+        Inner { steps: mode.steps, alpha: f.alpha, momentum: mode.momentum, weight_decay: 0.0, clip: 0.0 };
     let g = meta_gradient(&mut f.bench.tape, &problem, inner, mode.order, mode.hessian, mode.through);
     let mut outputs = vec![g.outer_loss];
     outputs.extend(g.meta);
@@ -401,7 +402,7 @@ impl NetProblem {
             inner_loss: &move |t, theta, phi| loss(t, inner, theta, phi),
             outer_loss: &move |t, theta, phi| loss(t, outer, theta, phi),
         };
-        let inner = Inner { steps, alpha: self.alpha, momentum: 0.0, weight_decay: 0.0 };
+        let inner = Inner { steps, alpha: self.alpha, momentum: 0.0, weight_decay: 0.0, clip: 0.0 };
         let g = meta_gradient(&mut self.bench.tape, &problem, inner, Order::Second, Hessian::Joint, false);
         let outputs: Vec<Var> = std::iter::once(g.outer_loss).chain(g.meta).collect();
         self.bench.run_on(device, &outputs)

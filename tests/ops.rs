@@ -156,3 +156,40 @@ fn threads_and_repetition_do_not_change_a_bit() {
         }
     });
 }
+
+/// Trees of elementwise operations of every shape, with more operands than one expression may read.
+#[test]
+fn expressions_of_many_operands_are_split() {
+    use tessera::ops::example::HostTensor;
+    for shape in 0..40u32 {
+        let count = 12 + shape as usize;
+        let leaf = |i: usize| HostTensor {
+            shape: [3].into(),
+            values: (0..3).map(|j| 1.0 + ((i * 7 + j) % 11) as f64 / 10.0).collect(),
+        };
+        let point = Point { kinds: vec![Kind::Real; count], values: (0..count).map(leaf).collect() };
+        let with = |fuse: bool| {
+            let mut device = cpu::<f64>(CpuOptions { fuse, ..fenced() });
+            let found = gradcheck::evaluate(&mut device, &point, &[], |t, v, _| {
+                // Joins two neighbours at a drawn place until one is left.
+                let mut values = v.to_vec();
+                let mut round = 0;
+                while values.len() > 1 {
+                    let draw = tessera::random::uniform_at([shape, 0, 0, 0], 0, round);
+                    let at = (draw * (values.len() - 1) as f64) as usize;
+                    let joined = match round % 3 {
+                        0 => t.add(values[at], values[at + 1]),
+                        1 => t.sub(values[at], values[at + 1]),
+                        _ => t.div(values[at], values[at + 1]),
+                    };
+                    values.splice(at..at + 2, [joined]);
+                    round += 1;
+                }
+                values
+            });
+            found.unwrap().remove(0)
+        };
+        let (fused, plain) = (with(true), with(false));
+        assert!(gradcheck::deviation(&fused, &plain) < 1e-12, "{count} operands: {fused:?} {plain:?}");
+    }
+}

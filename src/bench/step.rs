@@ -3,11 +3,12 @@
 use serde::Serialize;
 
 use super::{Times, allocations, peak_bytes};
-use crate::device::Cpu;
-use crate::device::{HostSlice, Session};
+use crate::device::{Cpu, Device, HostSlice, Session};
+use crate::embed;
 use crate::error::{Error, Result};
 use crate::meta::{Hessian, Rule};
 use crate::methods::{Constants, Feed, Method, Setup};
+use crate::nn::autoencoder::Sizes;
 use crate::nn::{Architecture, Net};
 use crate::random::{Purpose, Stream};
 use crate::run::Engine;
@@ -64,8 +65,19 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| draw.normal() as f32).collect()
 }
 
+/// Autoencoders that are measured as nets: name, colours, depth and latent channels, for 32×32 images.
+const AUTOENCODERS: &[(&str, usize, usize, usize)] = &[("acai16", 1, 16, 2), ("acai64", 3, 64, 16)];
+
+/// Images of a batch in the publications.
+pub fn usual_batch(net: &str) -> usize {
+    if AUTOENCODERS.iter().any(|a| a.0 == net) { 64 } else { 100 }
+}
+
 /// Measures on this thread's rayon pool.
 pub fn measure(request: &Request) -> Result<Figures> {
+    if let Some(&(_, colours, depth, latent)) = AUTOENCODERS.iter().find(|a| a.0 == request.net) {
+        return autoencoder(request, Sizes { size: 32, colours, depth, latent, latent_size: 4 });
+    }
     let net = Net::new(Architecture::named(&request.net)?, input(&request.net))?;
     if request.rule == "forward" {
         return forward(request, net);
@@ -97,21 +109,71 @@ pub fn measure(request: &Request) -> Result<Figures> {
     }
     let task = engine.tasks() - 1;
     let image = noise(request.batch * net.input.iter().product::<usize>());
-    for (name, feed) in engine.feeds(task).to_vec() {
-        match feed {
-            Feed::Images(_) => engine.session_mut().write(&name, HostSlice::F32(&image))?,
-            Feed::Labels(..) => {
-                let labels: Vec<u32> = (0..request.batch).map(|i| (i % CLASSES.0) as u32).collect();
-                engine.session_mut().write(&name, HostSlice::U32(&labels))?;
-            }
-        }
-    }
+    fill(&mut engine, task, &image, request.batch, CLASSES.0)?;
     let (gflop, images) = (engine.flops(task) as f64 / 1e9, engine.images(task));
     let (times, allocated) = timed(request.repeats, || engine.step(task))?;
     if let Some((name, value)) = engine.scalars(task)?.into_iter().find(|(_, v)| !v.is_finite()) {
         return Err(Error::Diverged(format!("the measured step gave {name} = {value}")));
     }
     Ok(figures(request, engine.session(), times, gflop, images, allocated))
+}
+
+/// How far one exact second-order step of a small net is off in single precision: the distance of the
+/// parameters from those of double precision, relative to how far they moved.
+pub fn precision() -> Result<f64> {
+    let f32s = after_a_step(Box::new(Cpu::<f32>::default()))?;
+    let f64s = after_a_step(Box::new(Cpu::<f64>::default()))?;
+    let (mut apart, mut moved) = (0.0, 0.0);
+    for ((start, exact), (_, found)) in f64s.iter().zip(&f32s) {
+        apart += (exact - found) * (exact - found);
+        moved += (exact - start) * (exact - start);
+    }
+    Ok((apart / moved).sqrt())
+}
+
+/// Values of all parameters before and after an episode on an auxiliary task.
+fn after_a_step(device: Box<dyn Device>) -> Result<Vec<(f64, f64)>> {
+    let (batch, classes) = (8, 10);
+    let setup = Setup {
+        net: Net::new(Architecture::named("mnistnet")?, [14, 13, 1])?,
+        batch,
+        classes,
+        tasks: vec![7],
+        rule: Rule::named("paper")?,
+        constants: Constants {
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            clip: 5.0,
+            inner_steps: 1,
+            hessian: Hessian::ThetaOnly,
+            train_main_decoder_on_meta: true,
+        },
+        unlabelled: false,
+    };
+    let mut engine = Engine::new(device, Method::named("meta-mtl")?, &setup, 1)?;
+    for rate in ["alpha", "beta", "decoder_rate"] {
+        engine.set_rate(rate, 0.1)?;
+    }
+    fill(&mut engine, 1, &noise(batch * 14 * 13), batch, 7)?;
+    let all = |engine: &Engine| -> Result<Vec<f64>> {
+        let read = |p: &crate::nn::Parameter| engine.session().read_f64(&p.name);
+        Ok(engine.parameters().iter().map(read).collect::<Result<Vec<_>>>()?.concat())
+    };
+    let before = all(&engine)?;
+    engine.step(1)?;
+    Ok(before.into_iter().zip(all(&engine)?).collect())
+}
+
+/// The same images and labels for every data leaf of a step.
+fn fill(engine: &mut Engine, task: usize, image: &[f32], batch: usize, classes: usize) -> Result<()> {
+    let labels: Vec<u32> = (0..batch).map(|i| (i % classes) as u32).collect();
+    for (name, feed) in engine.feeds(task).to_vec() {
+        match feed {
+            Feed::Images(_) => engine.session_mut().write(&name, HostSlice::F32(image))?,
+            Feed::Labels(..) => engine.session_mut().write(&name, HostSlice::U32(&labels))?,
+        }
+    }
+    Ok(())
 }
 
 fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times, u64)> {
@@ -126,6 +188,35 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times,
     })?;
     // The list of times itself is one allocation.
     Ok((times, within.saturating_sub(1)))
+}
+
+/// A training step of ACAI, or its encoder alone.
+fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
+    let setup = embed::Setup { sizes, batch: request.batch };
+    let method = embed::Method::named("acai")?;
+    let mut engine = embed::Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, 1)?;
+    let images = noise(request.batch * sizes.size * sizes.size * sizes.colours);
+    engine.load(&images.iter().map(|v| v.clamp(-1.0, 1.0)).collect::<Vec<_>>())?;
+    if request.rule == "forward" {
+        let flops = engine.encoder_flops();
+        let (times, allocated) = timed(request.repeats, || engine.encode())?;
+        return Ok(figures(request, engine.session(), times, flops as f64 / 1e9, request.batch, allocated));
+    }
+    if !["paper", "sgd"].contains(&request.rule.as_str()) {
+        return Err(Error::usage(format!(
+            "{} has the rules paper (its training step) and forward",
+            request.net
+        )));
+    }
+    let (gflop, mut number) = (engine.flops() as f64 / 1e9, 0);
+    let (times, allocated) = timed(request.repeats, || {
+        number += 1;
+        engine.step(number - 1, 1e-4)
+    })?;
+    if let Some((name, value)) = engine.losses()?.into_iter().find(|(_, v)| !v.is_finite()) {
+        return Err(Error::Diverged(format!("the measured step gave {name} = {value}")));
+    }
+    Ok(figures(request, engine.session(), times, gflop, request.batch, allocated))
 }
 
 fn forward(request: &Request, net: Net) -> Result<Figures> {

@@ -19,15 +19,16 @@ pub struct Bench {
 enum What {
     /// One training step on random images.
     Step {
-        /// cifarnet, mininet, mnistnet or omninet.
+        /// cifarnet, mininet, mnistnet, omninet, or the autoencoders acai16 and acai64.
         #[arg(long, default_value = "cifarnet")]
         net: String,
         /// forward, sgd, or an update rule of Meta-MTL: paper, literal, first-order, released-intended.
+        /// Autoencoders: forward, or paper for their training step.
         #[arg(long, default_value = "paper")]
         rule: String,
-        /// Images of a batch.
-        #[arg(long, default_value_t = 100)]
-        batch: usize,
+        /// Images of a batch [default: 100; autoencoders 64].
+        #[arg(long)]
+        batch: Option<usize>,
         /// Inner steps of a Meta-MTL episode.
         #[arg(long, default_value_t = 1)]
         inner_steps: usize,
@@ -70,6 +71,7 @@ enum What {
 pub fn run(bench: Bench, output: &Output) -> Result<()> {
     match bench.what {
         What::Step { net, rule, batch, inner_steps, tasks, repeats } => {
+            let batch = batch.unwrap_or_else(|| bench::step::usual_batch(&net));
             let request = bench::step::Request { net, rule, batch, inner_steps, tasks, repeats };
             let f = bench::step::measure(&request)?;
             let text = format!(

@@ -3,8 +3,16 @@
 mod bench;
 mod cluster;
 mod data;
+mod demo;
+mod doctor;
+mod embed;
+mod eval;
+mod gradient;
 mod output;
 mod progress;
+mod report;
+mod study;
+mod train;
 
 use std::process::ExitCode;
 
@@ -32,10 +40,28 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// The whole job on images that the program draws itself; what no argument at all does.
+    Demo(demo::Demo),
     /// Import, draw or describe data sets.
     Data(data::Data),
+    /// Describe every image by numbers, learned without labels.
+    Embed(embed::Embed),
     /// Cluster an embedding with k-means, several times.
     Cluster(cluster::Cluster),
+    /// Train a classifier: one run of a method.
+    Train(train::Train),
+    /// Compare methods under one protocol: trials on validation images, then several seeds.
+    Study(study::Study),
+    /// Accuracy of a trained model on a data set.
+    Eval(eval::Eval),
+    /// Classes of images.
+    Predict(eval::Predict),
+    /// The meta-gradient of given parameters on given batches, for checks against other frameworks.
+    Gradient(gradient::Gradient),
+    /// Write a report on runs, or on a study.
+    Report(report::Report),
+    /// What this machine offers, what is used of it, and what is missing.
+    Doctor,
     /// Measure steps, k-means iterations and convolutions.
     Bench(bench::Bench),
 }
@@ -61,9 +87,18 @@ fn in_pool(threads: Option<u16>, work: impl FnOnce() -> Result<()> + Send) -> Re
 
 fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
     match verb {
-        None => Ok(()),
+        None => demo::run(demo::Demo::default(), output),
+        Some(Verb::Demo(demo)) => demo::run(demo, output),
         Some(Verb::Data(data)) => data::run(data, output),
+        Some(Verb::Embed(embed)) => embed::run(embed, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
+        Some(Verb::Train(train)) => train::run(train, output),
+        Some(Verb::Study(study)) => study::run(study, output),
+        Some(Verb::Eval(eval)) => eval::eval(eval, output),
+        Some(Verb::Predict(predict)) => eval::predict(predict, output),
+        Some(Verb::Gradient(gradient)) => gradient::run(gradient, output),
+        Some(Verb::Report(report)) => report::run(report, output),
+        Some(Verb::Doctor) => doctor::run(output),
         Some(Verb::Bench(bench)) => bench::run(bench, output),
     }
 }

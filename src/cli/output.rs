@@ -31,6 +31,11 @@ impl Output {
         }
     }
 
+    /// A line about what is going on, on standard error.
+    pub fn note(&self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "{text}");
+    }
+
     pub fn error(&self, error: &Error) {
         if self.json {
             self.result(&json!({"error": error.to_string(), "exit_code": error.exit_code()}), "");

@@ -120,6 +120,15 @@ pub struct Images<'a> {
 }
 
 impl<'a> Images<'a> {
+    /// Images `[N, H, W, C]` with a label each.
+    ///
+    /// # Panics
+    /// If the bytes are not those of as many images as there are labels.
+    pub fn new(shape: [usize; 3], bytes: &'a [u8], labels: &'a [u32]) -> Self {
+        assert_eq!(bytes.len(), labels.len() * shape.iter().product::<usize>(), "bytes of every image");
+        Images { shape, bytes, labels }
+    }
+
     pub fn len(&self) -> usize {
         self.labels.len()
     }

@@ -112,12 +112,21 @@ impl Session {
 
     /// An output of the last run of a program, into a slice of its size.
     pub fn output(&self, bound: &Bound, name: &str, values: &mut [f32]) -> Result<()> {
-        let index = bound
-            .outputs
-            .iter()
-            .position(|(n, len)| n == name && *len == values.len())
-            .ok_or_else(|| Error::Device(format!("no output '{name}' of {} elements", values.len())))?;
+        let index = self.output_index(bound, name, values.len())?;
         self.device.read_output(bound.program, index, HostSliceMut::F32(values))
+    }
+
+    /// An output of `len` elements, in double precision.
+    pub fn output_f64(&self, bound: &Bound, name: &str, len: usize) -> Result<Vec<f64>> {
+        let mut values = vec![0.0; len];
+        let index = self.output_index(bound, name, len)?;
+        self.device.read_output(bound.program, index, HostSliceMut::F64(&mut values))?;
+        Ok(values)
+    }
+
+    fn output_index(&self, bound: &Bound, name: &str, len: usize) -> Result<usize> {
+        let index = bound.outputs.iter().position(|(n, l)| n == name && *l == len);
+        index.ok_or_else(|| Error::Device(format!("no output '{name}' of {len} elements")))
     }
 
     /// Every scalar output of the last run, by name.

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::optim::clip_factor;
 use crate::tape::{Tape, Var};
 
 /// A loss as a function of shared parameters θ and a decoder φ, recorded on the batch that it is for.
@@ -43,6 +44,8 @@ pub struct Inner {
     pub momentum: f64,
     /// ω of inner weight decay.
     pub weight_decay: f64,
+    /// Bound of the norm of each inner gradient, 0 for none. The sweep takes the factor as a constant.
+    pub clip: f64,
 }
 
 /// What is differentiated.
@@ -72,32 +75,56 @@ pub struct Gradient {
     pub inner_decoder: Vec<Var>,
     /// Gradient of the inner loss in θ at the start.
     pub inner_theta: Vec<Var>,
-    /// The decoder that the outer loss used.
-    pub decoder: Vec<Var>,
     /// Inner loss at the start, outer loss at the end.
     pub inner_loss: Var,
     pub outer_loss: Var,
 }
 
-/// Records one episode. `through` also differentiates the main task's decoder path (φ_0 as a function
-/// of θ) when the inner task is the main task.
-pub fn meta_gradient(
-    t: &mut Tape,
-    problem: &Problem<'_>,
+/// What the inner steps left behind.
+pub struct Trajectory {
+    /// Before each step: the point ψ and the gradient there.
+    steps: Vec<(Vec<Var>, Vec<Var>)>,
+    /// ψ⁽ˢ⁾.
+    end: Vec<Var>,
+    shared: usize,
     inner: Inner,
-    order: Order,
-    hessian: Hessian,
-    through: bool,
-) -> Gradient {
-    let shared = problem.theta.len();
-    let mut psi: Vec<Var> = problem.theta.iter().chain(problem.phi).copied().collect();
+    first_loss: Option<Var>,
+}
+
+impl Trajectory {
+    /// φ⁽ˢ⁾, the decoder after the inner steps.
+    pub fn decoder(&self) -> &[Var] {
+        &self.end[self.shared..]
+    }
+
+    /// Sum over the inner steps of the gradients in φ: what line 8 of the algorithm applies.
+    pub fn decoder_gradient(&self, t: &mut Tape) -> Vec<Var> {
+        let mut sums: Vec<Var> = self.steps[0].1[self.shared..].to_vec();
+        for (_, gradient) in &self.steps[1..] {
+            for (sum, &g) in sums.iter_mut().zip(&gradient[self.shared..]) {
+                *sum = t.add(*sum, g);
+            }
+        }
+        sums
+    }
+}
+
+/// Records the inner steps from (θ, φ).
+pub fn inner_steps(t: &mut Tape, theta: &[Var], phi: &[Var], loss: Loss<'_>, inner: Inner) -> Trajectory {
+    let shared = theta.len();
+    let mut psi: Vec<Var> = theta.iter().chain(phi).copied().collect();
     let mut velocity: Option<Vec<Var>> = None;
-    let mut trajectory: Vec<(Vec<Var>, Vec<Var>)> = Vec::new();
+    let mut steps: Vec<(Vec<Var>, Vec<Var>)> = Vec::new();
     let mut first_loss = None;
     for _ in 0..inner.steps {
-        let loss = (problem.inner_loss)(t, &psi[..shared], &psi[shared..]);
-        first_loss.get_or_insert(loss);
-        let mut gradient = t.reverse(loss, None, &psi);
+        let value = loss(t, &psi[..shared], &psi[shared..]);
+        first_loss.get_or_insert(value);
+        let mut gradient = t.reverse(value, None, &psi);
+        if inner.clip != 0.0 {
+            let factor = clip_factor(t, &gradient, inner.clip);
+            let factor = t.stop_gradient(factor);
+            gradient.iter_mut().for_each(|g| *g = t.mul(*g, factor));
+        }
         if inner.weight_decay != 0.0 {
             for (g, &p) in gradient.iter_mut().zip(&psi) {
                 let decay = t.scale(p, inner.weight_decay);
@@ -122,56 +149,79 @@ pub fn meta_gradient(
         });
         let next = next.collect();
         velocity = Some(step);
-        trajectory.push((std::mem::replace(&mut psi, next), gradient));
+        steps.push((std::mem::replace(&mut psi, next), gradient));
     }
+    Trajectory { steps, end: psi, shared, inner, first_loss }
+}
 
-    let decoder: Vec<Var> = problem.main.unwrap_or(&psi[shared..]).to_vec();
-    let outer_loss = (problem.outer_loss)(t, &psi[..shared], &decoder);
-    let wrt: Vec<Var> = psi[..shared].iter().chain(&decoder).copied().collect();
+/// Records the outer loss behind the inner steps, with `decoder` as φ_0, and its gradient in θ. `through`
+/// says that the decoder is φ⁽ˢ⁾ itself and is differentiated too.
+pub fn outer_gradient(
+    t: &mut Tape,
+    trajectory: &Trajectory,
+    decoder: &[Var],
+    loss: Loss<'_>,
+    order: Order,
+    hessian: Hessian,
+    through: bool,
+) -> Gradient {
+    let Trajectory { steps, end, shared, .. } = trajectory;
+    let shared = *shared;
+    let outer_loss = loss(t, &end[..shared], decoder);
+    let wrt: Vec<Var> = end[..shared].iter().chain(decoder).copied().collect();
     let mut outer = t.reverse(outer_loss, None, &wrt);
     let outer_decoder = outer.split_off(shared);
 
     let mut adjoint: Vec<Option<Var>> = outer.iter().map(|&v| Some(v)).collect();
-    adjoint.extend(outer_decoder.iter().map(|&v| (problem.main.is_none() && through).then_some(v)));
-    // A decoder of another task plays no part in the outer loss.
-    adjoint.resize(shared + problem.phi.len(), None);
-    if order == Order::Second {
-        adjoint = sweep(t, &trajectory, adjoint, shared, inner, hessian, through);
+    if through {
+        adjoint.extend(outer_decoder.iter().map(|&v| Some(v)));
     }
-
-    let mut inner_decoder: Vec<Var> = trajectory[0].1[shared..].to_vec();
-    for (_, gradient) in &trajectory[1..] {
-        for (sum, &g) in inner_decoder.iter_mut().zip(&gradient[shared..]) {
-            *sum = t.add(*sum, g);
-        }
+    // Any other decoder is a constant of the outer loss.
+    adjoint.resize(end.len(), None);
+    if order == Order::Second {
+        adjoint = sweep(t, trajectory, adjoint, hessian, through);
     }
     Gradient {
         meta: adjoint[..shared].iter().zip(&outer).map(|(a, &o)| a.unwrap_or(o)).collect(),
         outer,
         outer_decoder,
-        inner_decoder,
-        inner_theta: trajectory[0].1[..shared].to_vec(),
-        decoder,
-        inner_loss: first_loss.unwrap_or(outer_loss),
+        inner_decoder: trajectory.decoder_gradient(t),
+        inner_theta: steps[0].1[..shared].to_vec(),
+        inner_loss: trajectory.first_loss.unwrap_or(outer_loss),
         outer_loss,
     }
+}
+
+/// Records one episode in which decoders move by plain inner steps. `through` also differentiates the main
+/// task's decoder path (φ_0 as a function of θ) when the inner task is the main task.
+pub fn meta_gradient(
+    t: &mut Tape,
+    problem: &Problem<'_>,
+    inner: Inner,
+    order: Order,
+    hessian: Hessian,
+    through: bool,
+) -> Gradient {
+    let trajectory = inner_steps(t, problem.theta, problem.phi, problem.inner_loss, inner);
+    let decoder: Vec<Var> = problem.main.unwrap_or(trajectory.decoder()).to_vec();
+    let through = through && problem.main.is_none();
+    outer_gradient(t, &trajectory, &decoder, problem.outer_loss, order, hessian, through)
 }
 
 /// The adjoint sweep over (λ, μ), from the last inner step to the first.
 fn sweep(
     t: &mut Tape,
-    trajectory: &[(Vec<Var>, Vec<Var>)],
+    trajectory: &Trajectory,
     mut adjoint: Vec<Option<Var>>,
-    shared: usize,
-    inner: Inner,
     hessian: Hessian,
     through: bool,
 ) -> Vec<Option<Var>> {
+    let (inner, shared) = (trajectory.inner, trajectory.shared);
     let whole = hessian == Hessian::Joint || through;
     let width = if whole { adjoint.len() } else { shared };
     // ν, the adjoint of the velocity.
     let mut momentum: Vec<Option<Var>> = vec![None; adjoint.len()];
-    for (psi, gradient) in trajectory.iter().rev() {
+    for (psi, gradient) in trajectory.steps.iter().rev() {
         for i in 0..width {
             let pushed = adjoint[i].map(|a| {
                 let scaled = t.mul(a, inner.alpha);

@@ -4,5 +4,7 @@
 pub mod gradient;
 pub mod rules;
 
-pub use gradient::{Gradient, Hessian, Inner, Order, Problem, meta_gradient};
+pub use gradient::{
+    Gradient, Hessian, Inner, Order, Problem, Trajectory, inner_steps, meta_gradient, outer_gradient,
+};
 pub use rules::{RULES, Rule};

@@ -2,8 +2,9 @@
 //! along the gradient of the main task's loss behind them. One program for the main task and one for
 //! each number of auxiliary classes.
 
-use super::{Batch, Recorder, Setup, StepProgram, task_loss};
-use crate::meta::{Gradient, Hessian, Inner, Problem, meta_gradient};
+use super::{Batch, Recorder, Setup, StepProgram};
+use crate::meta::{Gradient, Hessian, Inner, inner_steps, outer_gradient};
+use crate::nn::net::loss as task_loss;
 use crate::tape::{Tape, Var};
 
 pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
@@ -50,28 +51,23 @@ fn episode(setup: &Setup, auxiliary: Option<usize>, tasks: Vec<usize>) -> StepPr
     }
 
     let theta = r.values(&shared);
-    let main_values = r.values(&main);
     let decoder = task.as_ref().unwrap_or(&main);
     let phi = r.values(decoder);
-    // The decoder's own step comes first (line 8 of the algorithm): when the main task was drawn, the
-    // outer loss sees the decoder after it.
     let inner_loss =
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, inner_batch, theta, phi);
     let outer_loss =
         move |t: &mut Tape, theta: &[Var], phi: &[Var]| task_loss(t, net, outer_batch, theta, phi);
-    let inner = Inner { steps: constants.inner_steps, alpha, momentum: 0.0, weight_decay: 0.0 };
-    let problem = Problem {
-        theta: &theta,
-        phi: &phi,
-        main: task.is_some().then_some(&main_values[..]),
-        inner_loss: &inner_loss,
-        outer_loss: &outer_loss,
-    };
-    let g = meta_gradient(&mut r.tape, &problem, inner, rule.order, constants.hessian, false);
+    let inner = Inner { steps: constants.inner_steps, alpha, momentum: 0.0, weight_decay: 0.0, clip: 0.0 };
+    let trajectory = inner_steps(&mut r.tape, &theta, &phi, &inner_loss, inner);
+    // The decoder's own step comes first (line 8 of the algorithm): when the main task was drawn, the
+    // outer loss sees the stored decoder after it.
+    let gradient = trajectory.decoder_gradient(&mut r.tape);
+    let gradient = if rule.plain { gradient } else { r.clip(gradient) };
+    r.sgd(&decoder.clone(), &gradient, decoder_rate, rule.plain);
+    let stored = r.values(&main);
+    let (order, hessian) = (rule.order, constants.hessian);
+    let g = outer_gradient(&mut r.tape, &trajectory, &stored, &outer_loss, order, hessian, false);
     diagnostics(&mut r.tape, &g);
-
-    let inner_decoder = if rule.plain { g.inner_decoder.clone() } else { r.clip(g.inner_decoder.clone()) };
-    r.sgd(&decoder.clone(), &inner_decoder, decoder_rate, rule.plain);
     if constants.train_main_decoder_on_meta {
         let gradient = if rule.plain { g.outer_decoder.clone() } else { r.clip(g.outer_decoder.clone()) };
         r.sgd(&main, &gradient, decoder_rate, rule.plain);

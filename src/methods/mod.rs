@@ -260,10 +260,3 @@ impl<'a> Recorder<'a> {
 
 /// Suffix of an optimiser's momentum buffer.
 const MOMENTUM: &str = "momentum";
-
-/// Cross-entropy of a task: features of the net, its decoder, labels.
-fn task_loss(t: &mut Tape, net: Net, (x, labels): (Var, Var), theta: &[Var], phi: &[Var]) -> Var {
-    let h = net.record(t, x, theta);
-    let logits = crate::nn::net::decode(t, h, phi);
-    t.cross_entropy(logits, labels)
-}

@@ -1,6 +1,7 @@
 //! Single-task learning (METHODS §7.1): SGD on the main task's loss.
 
-use super::{Batch, Recorder, Setup, StepProgram, task_loss};
+use super::{Batch, Recorder, Setup, StepProgram};
+use crate::nn::net::loss as task_loss;
 
 pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
     let mut r = Recorder::new(setup);

@@ -134,6 +134,13 @@ pub fn decode(t: &mut Tape, features: Var, decoder: &[Var]) -> Var {
     t.add(product, decoder[1])
 }
 
+/// Cross-entropy of a task on a batch of images and labels: the net's features, the task's decoder.
+pub fn loss(t: &mut Tape, net: Net, (x, labels): (Var, Var), theta: &[Var], phi: &[Var]) -> Var {
+    let features = net.record(t, x, theta);
+    let logits = decode(t, features, phi);
+    t.cross_entropy(logits, labels)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

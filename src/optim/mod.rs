@@ -6,7 +6,7 @@ mod clip;
 mod sgd;
 
 pub use adam::{Adam, adam_rate};
-pub use clip::clip_global_norm;
+pub use clip::{clip_factor, clip_global_norm};
 pub use sgd::Sgd;
 
 use crate::tape::{Tape, Var};

@@ -1,6 +1,8 @@
 //! A method's programs on a device, with the parameters they share: what training, benchmarks and tests
 //! drive step by step.
 
+use std::collections::BTreeSet;
+
 use crate::device::{Bound, Device, HostSlice, Session};
 use crate::error::{Error, Result};
 use crate::methods::{self, Feed, Method, Setup};
@@ -22,7 +24,8 @@ pub struct Engine {
     /// By task; a method that trains all tasks in one program has the main task only.
     turns: Vec<Turn>,
     parameters: Vec<Parameter>,
-    momentum: bool,
+    /// Buffers that live from step to step: parameters and what optimisers remember of them.
+    states: Vec<(String, Parameter)>,
 }
 
 impl Engine {
@@ -31,11 +34,15 @@ impl Engine {
         let mut session = Session::new(device);
         let mut turns: Vec<(usize, Turn)> = Vec::new();
         let (mut feeds, mut images, mut flops) = (Vec::new(), Vec::new(), Vec::new());
+        let mut stored = BTreeSet::new();
         for (number, program) in method.record(setup)?.into_iter().enumerate() {
             let prepared = session.prepare(&program.tape)?;
             for &task in &program.tasks {
                 let bound = session.bind(prepared, |leaf| methods::leaf_for_task(leaf, task))?;
                 turns.push((task, Turn { program: number, bound }));
+                let leaf = |var| program.tape.leaves().iter().find(|l| l.var == var);
+                let states = program.tape.assignments().iter().filter_map(|(state, _)| leaf(*state));
+                stored.extend(states.map(|l| methods::leaf_for_task(&l.name, task)));
             }
             feeds.push(program.feeds);
             images.push(program.images);
@@ -51,8 +58,15 @@ impl Engine {
             session.write(&parameter.name, HostSlice::F32(&parameter.initial_values(seed)))?;
         }
         let turns = turns.into_iter().map(|(_, turn)| turn).collect();
-        let momentum = setup.constants.momentum != 0.0;
-        Ok(Engine { session, feeds, images, flops, turns, parameters, momentum })
+        stored.extend(parameters.iter().map(|p| p.name.clone()));
+        let of = |name: &str| {
+            let owner = |p: &&Parameter| {
+                name.strip_prefix(&p.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            parameters.iter().find(owner).cloned()
+        };
+        let states = stored.into_iter().filter_map(|name| of(&name).map(|p| (name, p))).collect();
+        Ok(Engine { session, feeds, images, flops, turns, parameters, states })
     }
 
     /// Tasks that a step can be on, counted from 0, the main task.
@@ -64,8 +78,10 @@ impl Engine {
         &self.parameters
     }
 
-    pub fn has_momentum(&self) -> bool {
-        self.momentum
+    /// Everything that must be kept to go on later, by name, each with the parameter whose shape and
+    /// layout it has.
+    pub fn states(&self) -> &[(String, Parameter)] {
+        &self.states
     }
 
     pub fn session(&self) -> &Session {
@@ -79,6 +95,13 @@ impl Engine {
     /// Data leaves of a step on `task`.
     pub fn feeds(&self, task: usize) -> &[(String, Feed)] {
         &self.feeds[self.turns[task].program]
+    }
+
+    /// Each program's number and the tasks that it serves.
+    pub fn programs(&self) -> Vec<(usize, Vec<usize>)> {
+        let of =
+            |program: usize| (0..self.turns.len()).filter(|&t| self.turns[t].program == program).collect();
+        (0..self.feeds.len()).map(|program| (program, of(program))).collect()
     }
 
     /// Images that a step on `task` looks at.

@@ -113,6 +113,26 @@ impl TensorFile {
         })
     }
 
+    /// Elements of a floating-point tensor of any stored precision as `f64`.
+    pub fn to_f64(&self, name: &str) -> Result<Vec<f64>> {
+        match self.info(name)?.dtype {
+            safetensors::Dtype::F64 => Ok(read_as(self.bytes(name)?, f64::from_le_bytes)),
+            _ => Ok(self.to_f32(name)?.into_iter().map(f64::from).collect()),
+        }
+    }
+
+    /// The one element of a tensor of any number type.
+    pub fn to_scalar(&self, name: &str) -> Result<f64> {
+        let values = match self.to_f64(name) {
+            Ok(values) => values,
+            Err(_) => self.to_u32(name)?.into_iter().map(f64::from).collect(),
+        };
+        match values[..] {
+            [value] => Ok(value),
+            _ => Err(self.wrong(name, "one number", format!("{} numbers", values.len()))),
+        }
+    }
+
     /// Elements of an unsigned or signed integer tensor as `u32`, each checked to fit.
     pub fn to_u32(&self, name: &str) -> Result<Vec<u32>> {
         let bytes = self.bytes(name)?;
@@ -206,7 +226,23 @@ pub fn write_tensors(
         (!metadata.is_empty()).then_some(metadata),
     )
     .map_err(|e| Error::format(path, "header", "tensors that can be stored", e.to_string()))?;
+    let bytes = with_sorted_header(bytes);
     write_atomically(path, |file| file.write_all(&bytes))
+}
+
+/// The same file with its metadata in alphabetic order: the crate writes them in an order that changes
+/// from process to process, and equal contents should be equal files.
+fn with_sorted_header(mut bytes: Vec<u8>) -> Vec<u8> {
+    let Some((length, rest)) = bytes.split_first_chunk_mut::<8>() else { return bytes };
+    let header = &mut rest[..u64::from_le_bytes(*length) as usize];
+    let sorted = serde_json::from_slice::<serde_json::Value>(header).map(|v| v.to_string());
+    if let Ok(sorted) = sorted
+        && sorted.len() <= header.len()
+    {
+        header.fill(b' ');
+        header[..sorted.len()].copy_from_slice(sorted.as_bytes());
+    }
+    bytes
 }
 
 /// Writes a file under a temporary name in the same folder, flushes it to the disk and renames it.

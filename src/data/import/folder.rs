@@ -83,6 +83,23 @@ pub fn folder(from: &Path, size: Option<(usize, usize)>) -> Result<Contents> {
     )
 }
 
+/// One PNG or JPEG image as bytes of a shape (rows, columns, 1 or 3 channels), resized with a triangle
+/// filter where it has another size. Colours become luma where one channel is wanted.
+pub fn read_image(path: &Path, [rows, columns, channels]: [usize; 3]) -> Result<Vec<u8>> {
+    let decoded = decode(path, Some((rows, columns)))?;
+    Ok(match (channels, decoded.grey) {
+        (3, _) => decoded.rgb,
+        (_, true) => decoded.rgb.chunks_exact(3).map(|p| p[0]).collect(),
+        (_, false) => decoded.rgb.chunks_exact(3).map(luma).collect(),
+    })
+}
+
+/// Brightness of a pixel (ITU-R BT.601).
+fn luma(pixel: &[u8]) -> u8 {
+    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
+    (0.299 * r + 0.587 * g + 0.114 * b).round().min(255.0) as u8
+}
+
 struct Decoded {
     rows: usize,
     columns: usize,
@@ -141,7 +158,9 @@ fn decode(path: &Path, size: Option<(usize, usize)>) -> Result<Decoded> {
     (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
     reader.limits(limits);
     let mut image = reader.decode().map_err(|e| wrong(e.to_string()))?;
-    if let Some((rows, columns)) = size {
+    if let Some((rows, columns)) = size
+        && (rows as u32, columns as u32) != (image.height(), image.width())
+    {
         image = image.resize_exact(columns as u32, rows as u32, FilterType::Triangle);
     }
     let grey = !image.color().has_color();

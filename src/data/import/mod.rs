@@ -7,7 +7,7 @@ mod idx;
 mod source;
 
 pub use cifar::{Labels, cifar10, cifar100};
-pub use folder::folder;
+pub use folder::{folder, read_image};
 pub use idx::idx;
 
 use rayon::prelude::*;

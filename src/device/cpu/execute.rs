@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::ops::Pool;
 use crate::ops::convolution::Direction;
 use crate::tape::Kind;
+use crate::tape::plan::expression::OPERANDS;
 use crate::tape::plan::{ActivationStage, ConvolutionCall, Kernel, Place, Plan, PoolStage, Region, Step};
 use crate::tensor::Real;
 
@@ -141,7 +142,7 @@ pub(super) fn run_step<T: Real>(
         }
         Kernel::Random { op } => random::fill::<T>(*op, at.read(0), at.write(0)),
         Kernel::Pointwise(expression) => {
-            let mut operands = [std::ptr::null::<T>(); pointwise::OPERANDS];
+            let mut operands = [std::ptr::null::<T>(); OPERANDS];
             for (pointer, place) in operands.iter_mut().zip(&step.reads) {
                 *pointer = at.pointer(place).cast::<T>().cast_const();
             }

@@ -6,17 +6,22 @@ use rayon::prelude::*;
 use super::simd::{self, Level};
 use crate::ops::Pointwise;
 use crate::tape::plan::Expression;
-use crate::tape::plan::expression::{Access, Instruction, REGISTERS};
+use crate::tape::plan::expression::{Access, Instruction, OPERANDS, REGISTERS};
 use crate::tensor::Real;
-
-/// Most operands of one expression.
-pub(super) const OPERANDS: usize = 16;
 
 /// Elements of a block: eight registers of it fit half of a 32 KiB cache in f32.
 const BLOCK: usize = 512;
 
 /// Elements below which one thread does all: waking another costs more.
 const SERIAL: usize = 1 << 14;
+
+/// Intermediate values of a block. They are reused from block to block, because clearing them takes longer
+/// than a short expression does; every instruction writes its register before another reads it.
+type Registers<T> = [[T; BLOCK]; REGISTERS];
+
+fn no_registers<T: Real>() -> Registers<T> {
+    [[T::ZERO; BLOCK]; REGISTERS]
+}
 
 #[derive(Clone, Copy)]
 struct Pointers<T> {
@@ -36,44 +41,63 @@ pub(super) unsafe fn run<T: Real>(expression: &Expression, operands: &[*const T;
     let at = Pointers { operands: *operands, out };
     let blocks = expression.len.div_ceil(BLOCK);
     let level = simd::level();
-    let block = |b: usize| {
+    let block = |registers: &mut Registers<T>, b: usize| {
         let (start, at) = (b * BLOCK, &at);
         let len = BLOCK.min(expression.len - start);
         // SAFETY: the level was detected on this processor; the rest is the caller's promise.
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => block_avx512(expression, at, start, len),
+                Level::Avx512 => block_avx512(expression, at, start, len, registers),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => block_avx2(expression, at, start, len),
-                _ => run_block(expression, at, start, len),
+                Level::Avx2 => block_avx2(expression, at, start, len, registers),
+                _ => run_block(expression, at, start, len, registers),
             }
         }
     };
     if expression.len < SERIAL {
-        (0..blocks).for_each(block);
+        let mut registers = no_registers();
+        (0..blocks).for_each(|b| block(&mut registers, b));
     } else {
-        (0..blocks).into_par_iter().with_min_len(SERIAL / BLOCK / 2).for_each(block);
+        let some = (0..blocks).into_par_iter().with_min_len(SERIAL / BLOCK / 2);
+        some.for_each_init(no_registers, block);
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw")]
-unsafe fn block_avx512<T: Real>(expression: &Expression, at: &Pointers<T>, start: usize, len: usize) {
+unsafe fn block_avx512<T: Real>(
+    expression: &Expression,
+    at: &Pointers<T>,
+    start: usize,
+    len: usize,
+    registers: &mut Registers<T>,
+) {
     // SAFETY: the caller's promise, passed on.
-    unsafe { run_block(expression, at, start, len) }
+    unsafe { run_block(expression, at, start, len, registers) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn block_avx2<T: Real>(expression: &Expression, at: &Pointers<T>, start: usize, len: usize) {
+unsafe fn block_avx2<T: Real>(
+    expression: &Expression,
+    at: &Pointers<T>,
+    start: usize,
+    len: usize,
+    registers: &mut Registers<T>,
+) {
     // SAFETY: the caller's promise, passed on.
-    unsafe { run_block(expression, at, start, len) }
+    unsafe { run_block(expression, at, start, len, registers) }
 }
 
 #[inline(always)]
-unsafe fn run_block<T: Real>(expression: &Expression, at: &Pointers<T>, start: usize, len: usize) {
-    let mut registers = [[T::ZERO; BLOCK]; REGISTERS];
+unsafe fn run_block<T: Real>(
+    expression: &Expression,
+    at: &Pointers<T>,
+    start: usize,
+    len: usize,
+    registers: &mut Registers<T>,
+) {
     for instruction in &expression.code {
         match *instruction {
             Instruction::Load { to, operand, access } => {
@@ -126,6 +150,7 @@ unsafe fn load<T: Real>(to: &mut [T], from: *const T, access: Access, start: usi
 /// `x[i] = op(x[i], y[i])`.
 #[inline(always)]
 fn apply<T: Real>(op: Pointwise, x: &mut [T], y: &[T]) {
+    #[inline(always)]
     fn each<T: Copy>(x: &mut [T], f: impl Fn(T) -> T) {
         x.iter_mut().for_each(|v| *v = f(*v));
     }

@@ -9,6 +9,9 @@ use crate::ops::{Attribute, Pointwise};
 /// Registers that an expression may use at once.
 pub const REGISTERS: usize = 8;
 
+/// Distinct operands that one expression may read.
+pub const OPERANDS: usize = 16;
+
 /// How element `i` of the result reads an operand: element `(i / (count·inner)) · inner + i % inner`,
 /// which is what a `Repeat { outer, count, inner }` does; `count = 1` reads element `i` itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

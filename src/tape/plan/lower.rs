@@ -7,7 +7,7 @@
 
 use super::Kernel;
 use super::convolution::{self, Absorbed};
-use super::expression::{Access, Expression, Instruction, REGISTERS};
+use super::expression::{Access, Expression, Instruction, OPERANDS, REGISTERS};
 use crate::ops::{Attribute, Gather, Layout, Op, Pool, Reduce};
 use crate::tape::{Node, Tape, Var};
 
@@ -280,7 +280,8 @@ impl Lowering<'_> {
     }
 
     fn expression(&mut self, var: Var) {
-        let mut compiler = Compiler { lowering: self, code: Vec::new(), operands: Vec::new(), flops: 0 };
+        let mut compiler =
+            Compiler { lowering: self, code: Vec::new(), operands: Vec::new(), waiting: 0, flops: 0 };
         compiler.value(var, 0, true);
         let Compiler { code, operands, flops, .. } = compiler;
         let reads = operands.iter().map(|&v| self.need(v)).collect();
@@ -289,13 +290,12 @@ impl Lowering<'_> {
     }
 }
 
-/// Distinct operands that one expression may read.
-const OPERANDS: usize = 16;
-
 struct Compiler<'a, 't> {
     lowering: &'a Lowering<'t>,
     code: Vec<Instruction>,
     operands: Vec<Var>,
+    /// Values that are still to come, each of which may be one more operand.
+    waiting: usize,
     flops: u64,
 }
 
@@ -318,20 +318,24 @@ impl Compiler<'_, '_> {
                     None => self.value(a, to, false),
                     // The operand that needs more registers first, while all are free.
                     Some(b) if self.depth(b) > self.depth(a) => {
-                        self.value(b, to, false);
-                        self.value(a, to + 1, false);
+                        self.pair(b, a, to);
                         self.code.push(Instruction::Apply { to: at, op, a: at + 1, b: at });
                         return;
                     }
-                    Some(b) => {
-                        self.value(a, to, false);
-                        self.value(b, to + 1, false);
-                    }
+                    Some(b) => self.pair(a, b, to),
                 }
                 self.code.push(Instruction::Apply { to: at, op, a: at, b: at + 1 });
             }
             _ => self.load(var, at, Access::DIRECT),
         }
+    }
+
+    /// Two values in registers `to` and `to + 1`.
+    fn pair(&mut self, first: Var, second: Var, to: usize) {
+        self.waiting += 1;
+        self.value(first, to, false);
+        self.waiting -= 1;
+        self.value(second, to + 1, false);
     }
 
     fn fold_repeat(&self, top: bool) -> bool {
@@ -342,7 +346,7 @@ impl Compiler<'_, '_> {
         self.lowering.fuse
             && self.has_one_user(var)
             && to + self.depth(var) <= REGISTERS
-            && self.operands.len() + self.leaves(var) <= OPERANDS
+            && self.operands.len() + self.leaves(var) + self.waiting <= OPERANDS
     }
 
     /// Is `var` computed for one user only, and not by a convolution call?

@@ -100,7 +100,8 @@ pub(super) fn run<T: Real>(
                     }
                 }
             }
-            let points = transform::both(taps, transform::filter, T::ZERO);
+            // SAFETY: plain numbers need no instruction set.
+            let points = unsafe { transform::both(transform::Filter, taps, T::ZERO) };
             for (point, &value) in points.as_flattened().iter().enumerate() {
                 let at = (p * count + source) * filter + (point * g.c + c) * panel + j;
                 // SAFETY: within the filters; every unit has its own channel.
@@ -215,7 +216,7 @@ pub(super) unsafe fn patch_to_planes<V: Vector>(
             for (pixel, value) in tile.as_flattened_mut().iter_mut().enumerate() {
                 *value = V::load(patch.as_ptr().add(pixel * pitch + c));
             }
-            let points = transform::both(tile, |d| transform::input(d), zero);
+            let points = transform::both(transform::Input, tile, zero);
             for (point, value) in points.as_flattened().iter().enumerate() {
                 value.store(planes.as_mut_ptr().add(point * plane + c));
             }
@@ -252,7 +253,7 @@ impl<T: Real> Job<T> for Restore<'_, '_, T> {
                         *value =
                             V::load(self.products.as_ptr().add(point * layout.product + tile * panel + c));
                     }
-                    let results = transform::both(points, |m| transform::output(m), zero);
+                    let results = transform::both(transform::Output, points, zero);
                     for (pixel, value) in results.as_flattened().iter().enumerate() {
                         value.store(self.block.as_mut_ptr().add(pixel * panel + c));
                     }

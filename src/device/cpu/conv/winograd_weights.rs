@@ -1,8 +1,9 @@
 //! The gradient of 3×3 filters in the transformed space: `dw = Gᵀ [Σ (Bᵀ d B) ⊙ (A dy Aᵀ)] G`, 36 matrix
 //! products summed over tiles.
 //!
-//! A unit of work is a panel of result channels, a block of source channels and a part of the tiles; it
-//! goes through its tiles slab by slab and keeps its 36 sums in the second-level cache.
+//! A unit of work is a block of source channels, a group of result channels and a part of the tiles. It
+//! transforms its tiles slab by slab into planes that stay in the last-level cache, each once; one point's
+//! products then read two small planes and add to sums that stay in the first two levels.
 
 use super::Upstream;
 use super::gather::{Images, Window};
@@ -14,11 +15,11 @@ use crate::device::cpu::slots::{self, Shared};
 use crate::ops::convolution::Geometry;
 use crate::tensor::Real;
 
-/// Source channels of a unit.
-const CHANNELS: usize = 32;
+/// Most source and result channels of a unit, a multiple of every panel.
+const CHANNELS: usize = 128;
 
 /// Tiles of a slab.
-const TILES: usize = 32;
+const TILES: usize = 64;
 
 /// Units to have at least; the tiles are split in parts until there are as many. Fixed, so that results
 /// do not depend on the number of threads.
@@ -29,8 +30,12 @@ const SKEW: usize = 16;
 
 struct Layout {
     panel: usize,
+    /// Source channels of a unit, filled up to whole registers.
+    pitch: usize,
+    /// Panels of result channels of a unit.
     panels: usize,
     blocks: usize,
+    groups: usize,
     parts: usize,
     down: usize,
     across: usize,
@@ -44,29 +49,38 @@ struct Layout {
 impl Layout {
     fn new<T: Real>(g: &Geometry) -> Self {
         let panel = simd::panel::<T>().min(g.k.next_multiple_of(16));
-        let (panels, blocks) = (g.k.div_ceil(panel), g.c.div_ceil(CHANNELS));
+        let pitch = g.c.next_multiple_of(16).min(CHANNELS);
+        let panels = (CHANNELS / panel).min(g.k.div_ceil(panel));
+        let (blocks, groups) = (g.c.div_ceil(pitch), g.k.div_ceil(panels * panel));
         let (down, across) = (g.ho.div_ceil(OUT), g.wo.div_ceil(OUT));
         let tiles = g.n * down * across;
         Layout {
             panel,
+            pitch,
             panels,
             blocks,
-            parts: UNITS.div_ceil(panels * blocks).min(tiles),
+            groups,
+            parts: UNITS.div_ceil(blocks * groups).min(tiles),
             down,
             across,
             tiles,
-            input: TILES * CHANNELS + SKEW,
-            upstream: TILES * panel + SKEW,
-            sums: POINTS * CHANNELS * panel,
+            input: TILES * pitch + SKEW,
+            upstream: TILES * panels * panel + SKEW,
+            sums: POINTS * panels * pitch * panel,
         }
     }
 
+    /// Result channels of a whole group.
+    fn group(&self) -> usize {
+        self.panels * self.panel
+    }
+
     fn units(&self) -> usize {
-        self.panels * self.blocks * self.parts
+        self.groups * self.blocks * self.parts
     }
 
     fn scratch(&self) -> usize {
-        POINTS * (self.input + self.upstream) + POINTS * CHANNELS.max(self.panel)
+        POINTS * (self.input + self.upstream) + POINTS * self.pitch.max(self.group())
     }
 }
 
@@ -82,11 +96,11 @@ pub(super) fn run<T: Real>(
     workspace: &mut [T],
 ) {
     let layout = Layout::new::<T>(g);
-    let Layout { panel, blocks, parts, .. } = layout;
+    let Layout { panel, pitch, blocks, parts, .. } = layout;
     let (partial, scratch) = workspace.split_at_mut(layout.units() * layout.sums);
     let shared = Shared::new(partial);
     slots::for_each(layout.units(), layout.scratch(), scratch, |unit, scratch| {
-        let (part, block, p) = (unit % parts, unit / parts % blocks, unit / parts / blocks);
+        let (part, block, group) = (unit % parts, unit / parts % blocks, unit / parts / blocks);
         // SAFETY: every unit has its own sums.
         let sums = unsafe { shared.part(unit * layout.sums, layout.sums) };
         sums.fill(T::ZERO);
@@ -94,24 +108,25 @@ pub(super) fn run<T: Real>(
         for first in (first..last).step_by(TILES) {
             for &(x, dy) in sources {
                 let tiles = (first, TILES.min(last - first));
-                add_slab(g, &layout, (x, dy), tiles, (p, block), scratch, sums);
+                add_slab(g, &layout, (x, dy), tiles, (group, block), scratch, sums);
             }
         }
     });
     let (partial, out) = (&*partial, Shared::new(dw));
     slots::for_each::<T>(g.k, 0, &mut [], |k, _| {
-        let (p, j) = (k / panel, k % panel);
+        let (group, p, j) = (k / layout.group(), k % layout.group() / panel, k % panel);
         // SAFETY: every unit has its own filter.
         let filter = unsafe { out.part(k * 9 * g.c, 9 * g.c) };
         for c in 0..g.c {
-            let unit = (p * blocks + c / CHANNELS) * parts;
+            let unit = (group * blocks + c / pitch) * parts;
             let mut points = [[T::ZERO; IN]; IN];
             for (point, value) in points.as_flattened_mut().iter_mut().enumerate() {
-                let at = (point * CHANNELS + c % CHANNELS) * panel + j;
+                let at = ((point * layout.panels + p) * pitch + c % pitch) * panel + j;
                 let of = |part: usize| partial[(unit + part) * layout.sums + at];
                 *value = (1..parts).fold(of(0), |sum, part| sum + of(part));
             }
-            let taps = transform::both(points, transform::filter_transposed, T::ZERO);
+            // SAFETY: plain numbers need no instruction set.
+            let taps = unsafe { transform::both(transform::FilterTransposed, points, T::ZERO) };
             for (tap, &value) in taps.as_flattened().iter().enumerate() {
                 filter[tap * g.c + c] = value;
             }
@@ -124,48 +139,51 @@ fn add_slab<T: Real>(
     layout: &Layout,
     (x, dy): (&[T], Upstream<'_, T>),
     (first, tiles): (usize, usize),
-    (p, block): (usize, usize),
+    (group, block): (usize, usize),
     scratch: &mut [T],
     sums: &mut [T],
 ) {
     let (inputs, rest) = scratch.split_at_mut(POINTS * layout.input);
     let (upstreams, patch) = rest.split_at_mut(POINTS * layout.upstream);
     let images = Images { values: Upstream::Dense(x), h: g.h, w: g.w, c: g.c, dilation: 1 };
-    let channels = CHANNELS.min(g.c - block * CHANNELS);
-    let columns = layout.panel.min(g.k - p * layout.panel);
+    let Layout { panel, pitch, .. } = *layout;
+    let channels = pitch.min(g.c - block * pitch);
+    let columns = layout.group().min(g.k - group * layout.group());
     let slab = Slab { layout, first, tiles };
     simd::dispatch(Inputs {
         slab,
         g,
         images: &images,
-        channel: block * CHANNELS,
+        channel: block * pitch,
         channels,
         patch,
         planes: inputs,
     });
     let images = Images { values: dy, h: g.ho, w: g.wo, c: g.k, dilation: 1 };
-    let (channel, planes) = (p * layout.panel, &mut *upstreams);
+    let (channel, planes) = (group * layout.group(), &mut *upstreams);
     simd::dispatch(Upstreams { slab, images: &images, channel, channels: columns, patch, planes });
     for point in 0..POINTS {
-        let call = Panel {
-            a: inputs[point * layout.input..].as_ptr(),
-            a_row: 1,
-            a_step: CHANNELS,
-            a_segment: 0,
-            b: upstreams[point * layout.upstream..].as_ptr(),
-            b_step: layout.panel,
-            b_segment: 0,
-            c: sums[point * CHANNELS * layout.panel..].as_mut_ptr(),
-            c_row: layout.panel,
-            rows: channels,
-            columns: layout.panel,
-            depth: tiles,
-            segments: 1,
-            accumulate: true,
-        };
-        // SAFETY: the planes hold `tiles` rows of 32 channels and of a whole panel, the sums 32 rows of a
-        // panel.
-        unsafe { call.run() };
+        for p in 0..columns.div_ceil(panel) {
+            let call = Panel {
+                a: inputs[point * layout.input..].as_ptr(),
+                a_row: 1,
+                a_step: pitch,
+                a_segment: 0,
+                b: upstreams[point * layout.upstream + p * TILES * panel..].as_ptr(),
+                b_step: panel,
+                b_segment: 0,
+                c: sums[(point * layout.panels + p) * pitch * panel..].as_mut_ptr(),
+                c_row: panel,
+                rows: channels,
+                columns: panel,
+                depth: tiles,
+                segments: 1,
+                accumulate: true,
+            };
+            // SAFETY: the planes hold `tiles` rows of `pitch` channels and of a whole panel, the sums `pitch`
+            // rows of a panel.
+            unsafe { call.run() };
+        }
     }
 }
 
@@ -213,12 +231,13 @@ impl<T: Real> Job<T> for Inputs<'_, '_, T> {
                 columns: IN,
                 channel: self.channel,
                 channels: self.channels,
-                pitch: CHANNELS,
+                pitch: self.slab.layout.pitch,
             };
             self.images.copy(&window, self.patch);
-            let planes = &mut self.planes[tile * CHANNELS..];
-            // SAFETY: a plane holds 32 channels for each tile.
-            unsafe { patch_to_planes::<V>(self.patch, CHANNELS, planes, self.slab.layout.input) };
+            let pitch = self.slab.layout.pitch;
+            let planes = &mut self.planes[tile * pitch..];
+            // SAFETY: a plane holds `pitch` channels for each tile.
+            unsafe { patch_to_planes::<V>(self.patch, pitch, planes, self.slab.layout.input) };
         }
     }
 }
@@ -238,25 +257,27 @@ impl<T: Real> Job<T> for Upstreams<'_, '_, T> {
 
     #[inline(always)]
     unsafe fn run<V: Vector<Element = T>>(self) {
-        let (panel, plane) = (self.slab.layout.panel, self.slab.layout.upstream);
-        assert!(self.patch.len() >= OUT * OUT * panel && self.planes.len() >= POINTS * plane);
+        let (panel, group, plane) =
+            (self.slab.layout.panel, self.slab.layout.group(), self.slab.layout.upstream);
+        assert!(self.patch.len() >= OUT * OUT * group && self.planes.len() >= POINTS * plane);
         for tile in 0..self.slab.tiles {
             let (image, row, column) = self.slab.place(tile);
             let (channel, channels) = (self.channel, self.channels);
             let window =
-                Window { image, row, column, rows: OUT, columns: OUT, channel, channels, pitch: panel };
+                Window { image, row, column, rows: OUT, columns: OUT, channel, channels, pitch: group };
             self.images.copy(&window, self.patch);
-            for c in (0..panel).step_by(V::LANES) {
+            for c in (0..group).step_by(V::LANES) {
+                let place = (c / panel * TILES + tile) * panel + c % panel;
                 // SAFETY: within the patch and the planes, see the assertion.
                 unsafe {
                     let zero = V::splat(T::ZERO);
                     let mut pixels = [[zero; OUT]; OUT];
                     for (pixel, value) in pixels.as_flattened_mut().iter_mut().enumerate() {
-                        *value = V::load(self.patch.as_ptr().add(pixel * panel + c));
+                        *value = V::load(self.patch.as_ptr().add(pixel * group + c));
                     }
-                    let points = transform::both(pixels, |y| transform::output_transposed(y), zero);
+                    let points = transform::both(transform::OutputTransposed, pixels, zero);
                     for (point, value) in points.as_flattened().iter().enumerate() {
-                        value.store(self.planes.as_mut_ptr().add(point * plane + tile * panel + c));
+                        value.store(self.planes.as_mut_ptr().add(point * plane + place));
                     }
                 }
             }

@@ -1,0 +1,198 @@
+//! `tessera demo`: the whole job on data that the program draws itself. Images whose main label is their
+//! shape, few of them labelled; an embedding of all of them; partitions of it, in which colour, texture and
+//! size can show, as auxiliary tasks; methods compared on held-out images; a report.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Output, progress, study};
+use crate::cluster::{self, Diversity, Embedding, tasks};
+use crate::data::{Dataset, LabelBudget, synth};
+use crate::device::Cpu;
+use crate::embed::{self, train::Files};
+use crate::error::{Error, Result};
+use crate::report;
+use crate::run::interrupt;
+use crate::run::recipe::Recipe;
+use crate::run::settings::Settings;
+use crate::run::study::{Entrant, Request};
+
+/// Sizes of the job.
+struct Preset {
+    name: &'static str,
+    train: usize,
+    test: usize,
+    labels: usize,
+    validation: usize,
+    /// Images that the embedding's training looks at, and its networks.
+    samples: u64,
+    depth: usize,
+    latent: usize,
+    restarts: usize,
+    protocol: Recipe,
+    steps: u64,
+    seeds: u64,
+    methods: &'static [&'static str],
+}
+
+const PRESETS: &[Preset] = &[
+    Preset {
+        name: "full",
+        train: 4000,
+        test: 2000,
+        labels: 100,
+        validation: 400,
+        samples: 1 << 15,
+        depth: 8,
+        latent: 8,
+        restarts: 5,
+        protocol: Recipe::Tuned,
+        steps: 300,
+        seeds: 3,
+        methods: &["stl", "mtl+", "mtl+=random:4:10", "meta-mtl:paper", "meta-mtl:released-intended+"],
+    },
+    Preset {
+        name: "smoke",
+        train: 400,
+        test: 200,
+        labels: 50,
+        validation: 100,
+        samples: 1 << 10,
+        depth: 4,
+        latent: 4,
+        restarts: 2,
+        protocol: Recipe::Paper,
+        steps: 30,
+        seeds: 2,
+        methods: &["stl", "mtl+", "meta-mtl:paper"],
+    },
+];
+
+const TASKS: usize = 4;
+const CLUSTERS: usize = 10;
+
+#[derive(Args, Default)]
+pub struct Demo {
+    /// Folder for everything that the demo makes [default: tessera-demo].
+    #[arg(short, long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
+    #[arg(long, value_parser = preset_names())]
+    preset: Option<String>,
+}
+
+fn preset_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(PRESETS.iter().map(|p| p.name))
+}
+
+pub fn run(d: Demo, output: &Output) -> Result<()> {
+    let wanted = d.preset.as_deref().unwrap_or(PRESETS[0].name);
+    let preset = PRESETS.iter().find(|p| p.name == wanted).unwrap_or(&PRESETS[0]);
+    let out = d.out.unwrap_or_else(|| "tessera-demo".into());
+    std::fs::create_dir_all(&out).map_err(|e| Error::io(&out, "create the folder", e))?;
+    interrupt::install()?;
+    let data = images(preset, &out, output)?;
+    let embedding = embedding(preset, &out, &data, output)?;
+    let tasks = partitions(preset, &out, &embedding, output)?;
+    let entrants = preset.methods.iter().map(|m| m.parse::<Entrant>().map_err(Error::usage));
+    let request = Request {
+        folder: out.clone(),
+        protocol: preset.protocol,
+        entrants: entrants.collect::<Result<_>>()?,
+        seeds: (1..=preset.seeds).collect(),
+        common: Settings {
+            data: Some(data),
+            labels: Some(LabelBudget::Count(preset.labels)),
+            validation: Some(preset.validation),
+            steps: Some(preset.steps),
+            ..Settings::default()
+        },
+        tasks: Some(tasks.display().to_string()),
+        tasks_unlabelled: None,
+        trial_steps: None,
+    };
+    output.note(&format!(
+        "methods: {} labelled images, {} for validation, {} steps; protocol {}",
+        preset.labels, preset.validation, preset.steps, preset.protocol
+    ));
+    let summary = study::carry_out(&request)?;
+    report::study(&out)?;
+    output.result(&json!(summary), study::text(&summary));
+    output.note(&format!("report: {}", out.join(report::FILE).display()));
+    Ok(())
+}
+
+fn images(preset: &Preset, out: &Path, output: &Output) -> Result<PathBuf> {
+    let path = out.join("data.safetensors");
+    let options = synth::Options { train: preset.train, test: preset.test, ..synth::Options::default() };
+    if !path.exists() {
+        synth::draw(&options)?.write(&path)?;
+    }
+    let dataset = Dataset::open(&path)?;
+    output.note(&format!(
+        "images: {} for training, {} for testing, of {} shapes in several colours, textures and sizes",
+        preset.train,
+        preset.test,
+        dataset.class_names().len()
+    ));
+    Ok(path)
+}
+
+fn embedding(preset: &Preset, out: &Path, data: &Path, output: &Output) -> Result<PathBuf> {
+    let path = out.join("embedding.safetensors");
+    let dataset = Dataset::open(data)?;
+    let request = embed::Request {
+        samples: preset.samples,
+        depth: preset.depth,
+        latent: preset.latent,
+        size: 16,
+        rate: 1e-3,
+        ..embed::Request::new(embed::Method::named("acai")?)
+    };
+    let files = Files { resume: true, ..Files::new(&path) };
+    let bar = progress::Bar::with_rate("embed", preset.samples, 0, "images");
+    let summary = embed::embed(&dataset, &request, &files, Box::new(Cpu::<f32>::default()), &mut |p| {
+        if p.phase == embed::train::Phase::Training {
+            bar.say(p.done, "");
+        }
+        if interrupt::requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish();
+    let summary = summary?;
+    output.note(&format!(
+        "embedding: {} numbers for each of {} images, by ACAI, {:.0} s",
+        summary.columns, summary.rows, summary.seconds
+    ));
+    Ok(path)
+}
+
+fn partitions(preset: &Preset, out: &Path, embedding: &Path, output: &Output) -> Result<PathBuf> {
+    let path = out.join("tasks.safetensors");
+    let embedding = Embedding::open(embedding)?;
+    let request = cluster::partition::Request {
+        tasks: TASKS,
+        diversity: Diversity::Scale,
+        settings: cluster::Settings {
+            clusters: CLUSTERS,
+            max_iterations: 400,
+            tolerance: 1e-4,
+            restarts: preset.restarts,
+            seed: 1,
+        },
+        replacement: false,
+        least_size: 0,
+    };
+    let found = cluster::partitions(&embedding, &request, None, |_, _, _| {})?;
+    let metadata = [
+        ("format", "tessera-tasks-1".to_string()),
+        ("diversity", Diversity::Scale.to_string()),
+        ("embedding", embedding.path().display().to_string()),
+        ("version", env!("CARGO_PKG_VERSION").to_string()),
+    ];
+    tasks::write(&path, &found, embedding.columns(), &metadata)?;
+    output.note(&format!("tasks: {TASKS} partitions into {CLUSTERS} clusters"));
+    Ok(path)
+}

@@ -1,0 +1,283 @@
+//! Step programs of the methods in f64, against the same steps written out: gradients from the tape,
+//! clipping, decay and momentum by hand.
+
+use tessera::device::{Cpu, HostSlice};
+use tessera::meta::{Hessian, Rule};
+use tessera::methods::{Batch, Constants, Feed, Method, Setup};
+use tessera::nn::{NETS, Net, net};
+use tessera::random::uniform_at;
+use tessera::run::Engine;
+use tessera::tape::{Kind, Tape, Var};
+
+const BATCH: usize = 4;
+const CLASSES: usize = 3;
+const INPUT: [usize; 3] = [8, 9, 2];
+const DECAY: f64 = 5e-4;
+const MOMENTUM: f64 = 0.9;
+
+fn setup(rule: &str, tasks: &[usize], clip: f64, inner_steps: usize, on_meta: bool) -> Setup {
+    Setup {
+        net: Net::new(NETS[0], INPUT).unwrap(),
+        batch: BATCH,
+        classes: CLASSES,
+        tasks: tasks.to_vec(),
+        rule: Rule::named(rule).unwrap(),
+        constants: Constants {
+            momentum: MOMENTUM,
+            weight_decay: DECAY,
+            clip,
+            inner_steps,
+            hessian: Hessian::ThetaOnly,
+            train_main_decoder_on_meta: on_meta,
+        },
+        unlabelled: false,
+    }
+}
+
+fn engine(method: &str, setup: &Setup) -> Engine {
+    Engine::new(Box::new(Cpu::<f64>::default()), Method::named(method).unwrap(), setup, 5).unwrap()
+}
+
+fn pixels(batch: Batch, step: u64) -> Vec<f64> {
+    let stream = 10 * step as u32 + batch as u32;
+    let size: usize = INPUT.iter().product();
+    (0..BATCH * size).map(|i| 2.0 * uniform_at([1, 2, 3, 4], stream, i as u64) - 1.0).collect()
+}
+
+fn labels(batch: Batch, task: usize, classes: usize, step: u64) -> Vec<u32> {
+    (0..BATCH).map(|i| ((i * 5 + batch as usize * 3 + task * 2 + step as usize) % classes) as u32).collect()
+}
+
+fn classes(setup: &Setup, task: usize) -> usize {
+    if task == 0 { setup.classes } else { setup.tasks[task - 1] }
+}
+
+/// One step of the engine on a task.
+fn step(engine: &mut Engine, setup: &Setup, task: usize, step: u64) {
+    for (name, feed) in engine.feeds(task).to_vec() {
+        match feed {
+            Feed::Images(b) => engine.session_mut().write(&name, HostSlice::F64(&pixels(b, step))).unwrap(),
+            Feed::Labels(b, of) => {
+                let of = of.unwrap_or(task);
+                let values = labels(b, of, classes(setup, of), step);
+                engine.session_mut().write(&name, HostSlice::U32(&values)).unwrap();
+            }
+        }
+    }
+    engine.step(task).unwrap();
+}
+
+/// Values of all parameters by name, in the engine's order.
+fn values(engine: &Engine) -> Vec<(String, Vec<f64>)> {
+    let read = |p: &tessera::nn::Parameter| (p.name.clone(), engine.session().read_f64(&p.name).unwrap());
+    engine.parameters().iter().map(read).collect()
+}
+
+/// Parameters with momentum buffers by name of use.
+struct Emulation<'a> {
+    setup: &'a Setup,
+    values: Vec<(String, Vec<f64>)>,
+    buffers: std::collections::HashMap<String, Vec<f64>>,
+}
+
+type Group = Vec<(String, Vec<f64>)>;
+
+impl<'a> Emulation<'a> {
+    fn new(engine: &Engine, setup: &'a Setup) -> Self {
+        Emulation { setup, values: values(engine), buffers: Default::default() }
+    }
+
+    fn get(&self, name: &str) -> Vec<f64> {
+        self.values.iter().find(|(n, _)| n == name).unwrap().1.clone()
+    }
+
+    fn group(&self, names: &[String]) -> Group {
+        names.iter().map(|n| (n.clone(), self.get(n))).collect()
+    }
+
+    fn shared(&self) -> Vec<String> {
+        self.setup.net.parameters().iter().map(|p| p.name.clone()).collect()
+    }
+
+    fn decoder(task: usize) -> Vec<String> {
+        vec![format!("decoder.{task}.weight"), format!("decoder.{task}.bias")]
+    }
+
+    /// Gradient of a task's loss at given shared and decoder values.
+    fn gradient(&self, shared: &Group, decoder: &Group, batch: Batch, task: usize, at: u64) -> Group {
+        let count = classes(self.setup, task);
+        let mut tape = Tape::new();
+        let [h, w, c] = INPUT;
+        let x = tape.input("x", [BATCH, h, w, c]);
+        let y = tape.leaf("y", Kind::U32, [BATCH]);
+        let shapes = self.setup.net.parameters().into_iter().chain(self.setup.net.decoder(0, count));
+        let leaves: Vec<Var> =
+            shapes.enumerate().map(|(i, p)| tape.input(format!("p{i}"), p.shape)).collect();
+        let (theta, phi) = leaves.split_at(shared.len());
+        let loss = net::loss(&mut tape, self.setup.net, (x, y), theta, phi);
+        let gradients = tape.reverse(loss, None, &leaves);
+        for (i, g) in gradients.iter().enumerate() {
+            tape.output(format!("g{i}"), *g);
+        }
+        let mut session = tessera::device::Session::new(Box::new(Cpu::<f64>::default()));
+        let program = session.prepare(&tape).unwrap();
+        let bound = session.bind(program, str::to_string).unwrap();
+        session.write("x", HostSlice::F64(&pixels(batch, at))).unwrap();
+        session.write("y", HostSlice::U32(&labels(batch, task, count, at))).unwrap();
+        for (i, (_, v)) in shared.iter().chain(decoder).enumerate() {
+            session.write(&format!("p{i}"), HostSlice::F64(v)).unwrap();
+        }
+        session.run(&bound).unwrap();
+        let read = |(i, (name, v)): (usize, &(String, Vec<f64>))| {
+            (name.clone(), session.output_f64(&bound, &format!("g{i}"), v.len()).unwrap())
+        };
+        shared.iter().chain(decoder).enumerate().map(read).collect()
+    }
+
+    /// One step of SGD with decay and momentum; `use_name` tells apart buffers of one parameter.
+    fn sgd(&mut self, values: &mut Group, gradients: &Group, rate: f64, use_name: &str) {
+        for ((name, v), (_, g)) in values.iter_mut().zip(gradients) {
+            let buffer =
+                self.buffers.entry(format!("{name} {use_name}")).or_insert_with(|| vec![0.0; v.len()]);
+            for ((v, g), b) in v.iter_mut().zip(g).zip(buffer) {
+                *b = MOMENTUM * *b + g + DECAY * *v;
+                *v -= rate * *b;
+            }
+        }
+    }
+
+    fn store(&mut self, group: &Group) {
+        for (name, v) in group {
+            self.values.iter_mut().find(|(n, _)| n == name).unwrap().1 = v.clone();
+        }
+    }
+
+    fn assert_close(&self, engine: &Engine) {
+        for ((name, found), (_, expected)) in values(engine).iter().zip(&self.values) {
+            let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+            assert!(worst < 1e-11, "{name} is off by {worst:.2e}");
+        }
+    }
+}
+
+fn clip(gradients: &mut Group, bound: f64) {
+    let norm = gradients.iter().flat_map(|(_, g)| g).map(|g| g * g).sum::<f64>().sqrt();
+    let factor = (bound / (norm + 1e-6)).min(1.0);
+    gradients.iter_mut().flat_map(|(_, g)| g).for_each(|g| *g *= factor);
+}
+
+/// METHODS §15.2, item 5.
+#[test]
+fn joint_training_without_tasks_is_single_task_training() {
+    let plain = setup("paper", &[], 0.0, 1, false);
+    let (mut stl, mut mtl) = (engine("stl", &plain), engine("mtl", &plain));
+    for engine in [&mut stl, &mut mtl] {
+        engine.set_rate("rate", 0.1).unwrap();
+        (0..3).for_each(|i| step(engine, &plain, 0, i));
+    }
+    assert_eq!(values(&stl), values(&mtl));
+}
+
+#[test]
+fn single_task_steps_are_sgd_with_momentum_and_decay() {
+    let setup = setup("paper", &[], 0.0, 1, false);
+    let mut engine = engine("stl", &setup);
+    engine.set_rate("rate", 0.1).unwrap();
+    let mut by_hand = Emulation::new(&engine, &setup);
+    for i in 0..3 {
+        step(&mut engine, &setup, 0, i);
+        let (mut theta, mut phi) = (by_hand.group(&by_hand.shared()), by_hand.group(&Emulation::decoder(0)));
+        let mut g = by_hand.gradient(&theta, &phi, Batch::Labelled, 0, i);
+        let rest = g.split_off(theta.len());
+        by_hand.sgd(&mut theta, &g, 0.1, "");
+        by_hand.sgd(&mut phi, &rest, 0.1, "");
+        by_hand.store(&theta);
+        by_hand.store(&phi);
+        by_hand.assert_close(&engine);
+    }
+}
+
+/// METHODS §6.7 with its evident intention; decoders that were not drawn rest.
+#[test]
+fn released_intended_steps_are_those_of_the_specification() {
+    for on_meta in [false, true] {
+        // A bound that clips, so that its scope matters.
+        let bound = 0.3;
+        let setup = setup("released-intended", &[5, 4], bound, 3, on_meta);
+        let mut engine = engine("meta-mtl", &setup);
+        let (alpha, beta, rate) = (0.05, 0.03, 0.04);
+        for (name, value) in [("alpha", alpha), ("beta", beta), ("decoder_rate", rate)] {
+            engine.set_rate(name, value).unwrap();
+        }
+        let mut by_hand = Emulation::new(&engine, &setup);
+        for (i, task) in [1, 0, 2, 1].into_iter().enumerate() {
+            let i = i as u64;
+            step(&mut engine, &setup, task, i);
+            let start = by_hand.group(&by_hand.shared());
+            let (mut ahead, mut phi) = (start.clone(), by_hand.group(&Emulation::decoder(task)));
+            let mut first = None;
+            for _ in 0..3 {
+                let mut g = by_hand.gradient(&ahead, &phi, Batch::Labelled, task, i);
+                clip(&mut g, bound);
+                let rest = g.split_off(ahead.len());
+                by_hand.sgd(&mut ahead, &g, alpha, "inner");
+                by_hand.sgd(&mut phi, &rest, rate, "");
+                first.get_or_insert(g);
+            }
+            by_hand.store(&phi);
+            let mut main = by_hand.group(&Emulation::decoder(0));
+            let mut g = by_hand.gradient(&ahead, &main, Batch::Fresh, 0, i);
+            clip(&mut g, bound);
+            let rest = g.split_off(ahead.len());
+            if on_meta {
+                by_hand.sgd(&mut main, &rest, rate, "");
+                by_hand.store(&main);
+            }
+            let mut theta = start;
+            by_hand.sgd(&mut theta, &first.unwrap(), alpha, "auxiliary");
+            by_hand.sgd(&mut theta, &g, beta, "outer");
+            by_hand.store(&theta);
+            by_hand.assert_close(&engine);
+        }
+    }
+}
+
+/// The rule `first-order`: eq. 6 without the Hessian term, each group clipped by itself.
+#[test]
+fn first_order_steps_take_the_gradient_behind_the_inner_step() {
+    let bound = 0.3;
+    let setup = setup("first-order", &[5], bound, 1, true);
+    let mut engine = engine("meta-mtl", &setup);
+    let (alpha, beta, rate) = (0.5, 0.1, 0.2);
+    for (name, value) in [("alpha", alpha), ("beta", beta), ("decoder_rate", rate)] {
+        engine.set_rate(name, value).unwrap();
+    }
+    let mut by_hand = Emulation::new(&engine, &setup);
+    for (i, task) in [1, 0, 1].into_iter().enumerate() {
+        let i = i as u64;
+        step(&mut engine, &setup, task, i);
+        let theta = by_hand.group(&by_hand.shared());
+        let mut phi = by_hand.group(&Emulation::decoder(task));
+        let mut g = by_hand.gradient(&theta, &phi, Batch::Labelled, task, i);
+        let mut rest = g.split_off(theta.len());
+        let mut ahead = theta.clone();
+        for ((_, v), (_, g)) in ahead.iter_mut().zip(&g) {
+            v.iter_mut().zip(g).for_each(|(v, g)| *v -= alpha * g);
+        }
+        clip(&mut rest, bound);
+        by_hand.sgd(&mut phi, &rest, rate, "");
+        by_hand.store(&phi);
+        // The outer loss sees the stored main decoder: after its step, if the main task was drawn.
+        let mut main = by_hand.group(&Emulation::decoder(0));
+        let mut outer = by_hand.gradient(&ahead, &main, Batch::Fresh, 0, i);
+        let mut outer_decoder = outer.split_off(ahead.len());
+        clip(&mut outer_decoder, bound);
+        by_hand.sgd(&mut main, &outer_decoder, rate, "");
+        by_hand.store(&main);
+        let mut theta = theta;
+        clip(&mut outer, bound);
+        by_hand.sgd(&mut theta, &outer, beta, "");
+        by_hand.store(&theta);
+        by_hand.assert_close(&engine);
+    }
+}
