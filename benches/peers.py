@@ -238,7 +238,7 @@ class Bench:
                 before, begin = self.others(), time.perf_counter()
                 answers[name] = function()
                 taken = (self.others() - before) / (self.options.threads * (time.perf_counter() - begin))
-                disturbed |= taken > 0.05
+                disturbed |= taken > self.options.others
             dropped += disturbed
             if not disturbed:
                 rounds.append(answers)
@@ -265,7 +265,7 @@ class Bench:
     def memory(self):
         """Peak of whole processes that do five steps; PyTorch's beside what its libraries alone map into memory."""
         peaks = {}
-        for way in SECOND[:2] + SECOND[3:4]:
+        for way in SECOND:
             peer = Peer("torch", self.options.threads)
             peaks[f"PyTorch {way}"] = peer.ask(kind="peak", way=way, repeats=3)
             peer.close()
@@ -314,6 +314,7 @@ def main():
     options.add_argument("--pairs", type=int, default=10, help="undisturbed rounds of each case")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--points", choices=["blobs", "gauss"], default="blobs", help="k-means data: like embeddings, or without any structure")
+    options.add_argument("--others", type=float, default=0.05, help="share of the cores that other processes may use in a round")
     options.add_argument("--tessera", default=str(Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/tessera"))
     options.add_argument("--json", action="store_true", help="one JSON object a case on standard output")
     options.add_argument("--serve", choices=["torch", "sklearn", "faiss"], help=argparse.SUPPRESS)
