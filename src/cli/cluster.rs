@@ -48,7 +48,7 @@ pub struct Cluster {
 }
 
 pub fn run(c: Cluster, output: &Output) -> Result<()> {
-    if c.tasks == 0 || c.max_iter == 0 || !(c.tol >= 0.0) {
+    if c.tasks == 0 || c.max_iter == 0 || c.tol.is_nan() || c.tol < 0.0 {
         return Err(Error::usage("--tasks and --max-iter must be at least 1, --tol at least 0"));
     }
     let embedding = Embedding::open(&c.emb)?;

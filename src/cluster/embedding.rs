@@ -73,7 +73,7 @@ pub fn write(
     fit_rows: Option<&[u32]>,
     metadata: &[(&str, String)],
 ) -> Result<()> {
-    if columns == 0 || values.len() % columns != 0 {
+    if columns == 0 || !values.len().is_multiple_of(columns) {
         return Err(Error::shape("embedding", format!("{} values in rows of {columns}", values.len())));
     }
     let mut entries = vec![Entry::new(KEY, DType::F32, [values.len() / columns, columns], values)];

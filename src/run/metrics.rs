@@ -44,7 +44,7 @@ impl Log {
         let (started, host) = (now(), super::environment::host());
         // TensorBoard takes files whose names have "tfevents" in them, the newest last.
         let events_name = format!("events.out.tfevents.{:010}.{host}", started as u64);
-        let events = EventFile::create(&folder.join(&events_name), started)?;
+        let events = EventFile::create(folder.join(&events_name), started)?;
         Ok(Log { path, lines, bytes: 0, events, events_name })
     }
 
@@ -63,7 +63,7 @@ impl Log {
         }
         lines.set_len(at.lines).map_err(io("cut"))?;
         lines.seek(SeekFrom::End(0)).map_err(io("go on writing"))?;
-        let events = EventFile::append(&folder.join(&at.events_name), at.events)?;
+        let events = EventFile::append(folder.join(&at.events_name), at.events)?;
         Ok(Log { path, lines, bytes: at.lines, events, events_name: at.events_name.clone() })
     }
 

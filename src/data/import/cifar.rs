@@ -99,7 +99,7 @@ fn finish(
 /// Appends the records of a file; `classes` bounds each label byte, byte `main` is the label.
 fn records(source: &Source, classes: &[u8], main: usize, part: &mut PartContents) -> Result<()> {
     let size = classes.len() + 3 * PIXELS;
-    if source.bytes.len() % size != 0 {
+    if !source.bytes.len().is_multiple_of(size) {
         let place = format!("byte {}", source.bytes.len() / size * size);
         let found = format!("{} bytes at the end", source.bytes.len() % size);
         return Err(source.wrong(place, format!("records of {size} bytes"), found));
