@@ -159,6 +159,21 @@ fn both_updates_read_the_parameters_from_before_the_step() {
     assert_eq!(moments(0.0), moments(0.5));
 }
 
+#[test]
+fn codes_are_flattened_channel_by_channel() {
+    let setup = tiny(1, 2, 2, 3);
+    let mut engine = oracle("baseline", &setup, 1);
+    let last = engine.parameters().iter().filter(|p| p.name.starts_with("encoder")).count() / 2 - 1;
+    let weights =
+        engine.parameters().iter().find(|p| p.name == format!("encoder.{last}.weight")).unwrap().len();
+    write(&mut engine, &format!("encoder.{last}.weight"), &vec![0.0; weights]);
+    write(&mut engine, &format!("encoder.{last}.bias"), &[1.0, 2.0]);
+    engine.load(&pixels(&setup)).unwrap();
+    engine.encode().unwrap();
+    let one = [[1.0f32; 16], [2.0; 16]].concat();
+    assert_eq!(engine.codes().unwrap(), one.repeat(3));
+}
+
 struct Bench {
     folder: tempfile::TempDir,
     dataset: Dataset,

@@ -76,7 +76,7 @@ pub struct Embed {
     /// Keep the networks' weights beside the embedding.
     #[arg(long)]
     keep_weights: bool,
-    /// Seconds between checkpoints.
+    /// Seconds between checkpoints; 0 writes one after every step.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     checkpoint_every: u64,
     /// Print what would be done, and do nothing.
