@@ -345,7 +345,7 @@ fn a_study_tries_equally_often_and_goes_on_where_it_stopped() {
         assert!(method["test_mean"].is_number());
     }
     // Trials do not look at the test images.
-    let trial = fs::read_to_string(bench.path("study/trials/stl-1/result.json")).unwrap();
+    let trial = fs::read_to_string(bench.path("study/trials/stl-1-seed1/result.json")).unwrap();
     assert!(serde_json::from_str::<Value>(&trial).unwrap()["test_accuracy"].is_null());
     assert!(bench.path("study/report.html").exists());
     fs::remove_file(bench.path("study/runs/stl-seed2/result.json")).unwrap();

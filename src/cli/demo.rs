@@ -112,7 +112,8 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
         },
         tasks: Some(tasks.display().to_string()),
         tasks_unlabelled: None,
-        trial_steps: None,
+        trial_steps: Some(preset.steps / 2),
+        trial_seeds: 2,
     };
     output.note(&format!(
         "methods: {} labelled images, {} for validation, {} steps; protocol {}",

@@ -36,6 +36,9 @@ pub struct Study {
     /// Steps of a trial [default: as many as a run has].
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     trial_steps: Option<u64>,
+    /// Seeds of each trial, whose mean accuracy counts: one seed favours rates at the edge of divergence.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    trial_seeds: u16,
     #[command(flatten)]
     settings: Settings,
 }
@@ -62,6 +65,7 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
         tasks,
         tasks_unlabelled: s.tasks_unlabelled,
         trial_steps: s.trial_steps,
+        trial_seeds: s.trial_seeds.into(),
     };
     if s.protocol == Recipe::Tuned && request.common.validation.unwrap_or(0) == 0 {
         return Err(Error::usage(

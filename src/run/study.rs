@@ -69,6 +69,9 @@ pub struct Request {
     pub tasks_unlabelled: Option<String>,
     /// Length of a trial, if it is not that of a run.
     pub trial_steps: Option<u64>,
+    /// Seeds of the trials, the first of `seeds`: settings count by their mean accuracy, and those that
+    /// diverge at one seed lose.
+    pub trial_seeds: usize,
 }
 
 /// What one method came to.
@@ -156,16 +159,19 @@ impl Request {
                 let grid = recipe::trials(Method::named(&entrant.method)?, rule);
                 let mut best = f64::NEG_INFINITY;
                 for (i, trial) in grid.iter().enumerate() {
-                    let length = Settings { steps: self.trial_steps, ..Settings::default() };
-                    let settings = length.over(&trial.over(&self.settings(entrant, self.seeds[0])));
-                    let config = resolve(&settings)?;
-                    let plan = Planned { name: format!("trials/{name}-{}", i + 1), config, test: false };
-                    // Rates at which training diverges lose.
-                    let accuracy = match self.one(&plan, &mut done, &mut tell) {
-                        Ok(outcome) => outcome.validation_accuracy,
-                        Err(Error::Diverged(_)) => None,
-                        Err(e) => return Err(e),
-                    };
+                    let mut found = Vec::new();
+                    for &seed in self.trial_seeds() {
+                        let length = Settings { steps: self.trial_steps, ..Settings::default() };
+                        let config = resolve(&length.over(&trial.over(&self.settings(entrant, seed))))?;
+                        let name = format!("trials/{name}-{}-seed{seed}", i + 1);
+                        let plan = Planned { name, config, test: false };
+                        match self.one(&plan, &mut done, &mut tell) {
+                            Ok(outcome) => found.extend(outcome.validation_accuracy),
+                            Err(Error::Diverged(_)) => done.steps += plan.config.steps,
+                            Err(e) => return Err(e),
+                        }
+                    }
+                    let accuracy = (found.len() == self.trial_seeds().len()).then(|| mean_sd(&found).0);
                     if accuracy.is_some_and(|a| a > best) {
                         best = accuracy.unwrap_or(best);
                         chosen = trial.clone();
@@ -206,8 +212,13 @@ impl Request {
         Ok(summary(self.protocol, &methods, done.seconds))
     }
 
+    fn trial_seeds(&self) -> &[u64] {
+        &self.seeds[..self.trial_seeds.clamp(1, self.seeds.len())]
+    }
+
     fn total(&self, resolve: &dyn Fn(&Settings) -> Result<Config>) -> Result<u64> {
-        let trials = if self.protocol == Recipe::Tuned { recipe::TRIALS as u64 } else { 0 };
+        let tuned = self.protocol == Recipe::Tuned;
+        let trials = if tuned { (recipe::TRIALS * self.trial_seeds().len()) as u64 } else { 0 };
         let steps = |e: &Entrant| {
             let of_run = resolve(&self.settings(e, self.seeds[0]))?.steps;
             Ok(of_run * self.seeds.len() as u64 + self.trial_steps.unwrap_or(of_run) * trials)
