@@ -257,8 +257,8 @@ class Bench:
 
     def step(self, case):
         kind, rule, ways, required = dict(second=("second", "paper", SECOND, 1.3), sgd=("sgd", "sgd", SGD, 1.2))[case]
-        step = lambda: self.tessera("step", "--net", "cifarnet", "--rule", rule, "--repeats", 5)["median_ms"]
-        torch = lambda way: lambda: self.peer("torch").ask(kind=kind, way=way, repeats=5)["ms"]
+        step = lambda: self.tessera("step", "--net", "cifarnet", "--rule", rule, "--repeats", 3)["median_ms"]
+        torch = lambda way: lambda: self.peer("torch").ask(kind=kind, way=way, repeats=3)["ms"]
         return self.compare(f"CifarNet {case}-order step, batch 100" if case == "second" else "CifarNet SGD step, batch 100",
                             step, {f"PyTorch {way}": torch(way) for way in ways}, required)
 

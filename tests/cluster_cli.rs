@@ -78,10 +78,10 @@ fn malformed_embeddings_give_one_clear_error() {
     fails("five bytes", folder.path(), "short.safetensors", &[], 4, &["short.safetensors", "5 bytes"]);
     let two = [0.0f32; 6];
     let entries = [Entry::new("a", DType::F32, [2, 3], &two), Entry::new("b", DType::F32, [2, 3], &two)];
-    write_tensors(&at("other.safetensors"), &entries, &[]).unwrap();
+    write_tensors(at("other.safetensors"), &entries, &[]).unwrap();
     fails("other names", folder.path(), "other.safetensors", &[], 4, &["embedding"]);
     let entries = [Entry::new("embedding", DType::F32, [6], &two)];
-    write_tensors(&at("line.safetensors"), &entries, &[]).unwrap();
+    write_tensors(at("line.safetensors"), &entries, &[]).unwrap();
     fails("one axis", folder.path(), "line.safetensors", &[], 4, &["embedding", "[6]"]);
     embedding::write(&at("rows.safetensors"), &values(60), 3, Some(&[3, 20]), &[]).unwrap();
     fails("fit_rows", folder.path(), "rows.safetensors", &[], 4, &["fit_rows", "below 20", "found 20"]);

@@ -104,7 +104,7 @@ fn files_of_any_kind_give_scikit_learns_labels() {
         npy::write_f64(&at("wide-start.npy"), &wide(&start), d);
         embedding::write(&at("points.safetensors"), &values, d, None, &[]).unwrap();
         let centres = [Entry::new("centers", DType::F32, [k, d], &start)];
-        write_tensors(&at("start.safetensors"), &centres, &[]).unwrap();
+        write_tensors(at("start.safetensors"), &centres, &[]).unwrap();
         let theirs = scikit_learn(&python, &at("points.npy"), &at("start.npy"), tol);
         for (points, start) in [
             ("points.npy", "start.npy"),
