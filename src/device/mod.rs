@@ -2,6 +2,7 @@
 //! The CPU device is complete; it is what a machine without a GPU uses, and the oracle of any other.
 
 pub mod cpu;
+pub mod cuda;
 pub mod session;
 
 use crate::error::Result;
