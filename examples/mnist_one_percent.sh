@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Real MNIST with 1 % of its labels, under both protocols: about an hour on two cores.
+# Real MNIST with 1 % of its labels, under both protocols: about an hour on two idle cores.
 # usage: mnist_one_percent.sh FOLDER_WITH_THE_FOUR_IDX_FILES [OUT]
 set -euo pipefail
 source=${1:?folder with train-images-idx3-ubyte and so on, plain, .gz or .xz}
@@ -29,4 +29,4 @@ common=("${split[@]}" --select last --evaluate-every 100 --seeds 3
 $tessera study "$data" --out "$out/paper" --protocol paper \
     --methods stl,mtl,meta-mtl:paper,mtl+,meta-mtl:paper+ "${common[@]}"
 $tessera study "$data" --out "$out/tuned" --protocol tuned --trial-steps 300 \
-    --methods stl,mtl,meta-mtl:paper,mtl+,meta-mtl:released-intended+ "${common[@]}"
+    --methods stl,mtl,meta-mtl:paper,mtl+,mtl+=random:4:10,meta-mtl:released-intended+ "${common[@]}"

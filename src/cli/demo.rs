@@ -114,7 +114,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
         },
         tasks: Some(tasks.display().to_string()),
         tasks_unlabelled: None,
-        trial_steps: Some(preset.steps / 2),
+        trial_steps: Some(preset.steps / 3),
         trial_seeds: 2,
     };
     output.note(&format!(
