@@ -26,6 +26,12 @@ __device__ __forceinline__ double warp_sum(double value) {
     return value;
 }
 
+// No label is known.
+extern "C" __global__ void __launch_bounds__(256) forget(size_t many, u32* __restrict__ labels) {
+    size_t step = (size_t)gridDim.x * 256;
+    for (size_t i = (size_t)blockIdx.x * 256 + threadIdx.x; i < many; i += step) labels[i] = ALL;
+}
+
 // Sums `[slabs][d][2]` of the columns and of their squares, over SLAB points each.
 extern "C" __global__ void __launch_bounds__(128)
     moments(u32 n, u32 d, const float* __restrict__ values, double2* __restrict__ slabs) {

@@ -5,7 +5,7 @@ use crate::device::kmeans::Draws;
 use crate::random::{Purpose, Stream};
 
 /// The draws of one restart, for `k` of `n` points.
-pub(super) fn draws(n: usize, k: usize, seed: u64, restart: u64) -> Draws {
+pub fn draws(n: usize, k: usize, seed: u64, restart: u64) -> Draws {
     let mut draw = Stream::new(seed, Purpose::KmeansSeeding, restart);
     let candidates = 2 + (k as f64).ln() as usize;
     let first = draw.below(n);
