@@ -32,8 +32,8 @@ fn include(path: &Path, known: &mut Vec<PathBuf>, text: &mut String) -> io::Resu
         return Ok(());
     }
     known.push(path.to_path_buf());
-    let content = fs::read_to_string(path)
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    let content =
+        fs::read_to_string(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let _ = writeln!(text, "#line 1 \"{}\"", path.display());
     for (number, line) in content.lines().enumerate() {
         let local = line.trim().strip_prefix("#include \"").and_then(|rest| rest.strip_suffix('"'));

@@ -58,9 +58,8 @@ impl Choice {
 
 /// Makes the chosen device; it computes in single precision.
 pub fn open(choice: &Choice) -> Result<Box<dyn Device>> {
-    let cuda = |ordinal| {
-        Cuda::open(CudaOptions { ordinal, precision: choice.precision, ..CudaOptions::default() })
-    };
+    let cuda =
+        |ordinal| Cuda::open(CudaOptions { ordinal, precision: choice.precision, ..CudaOptions::default() });
     match choice.target {
         Target::Cpu => Ok(Box::new(Cpu::<f32>::default())),
         Target::Cuda(ordinal) => Ok(Box::new(cuda(ordinal)?)),

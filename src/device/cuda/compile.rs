@@ -109,7 +109,9 @@ const FUNCTIONS: &[&str] = &[
 fn start() -> Result<(i32, i32), String> {
     // SAFETY: NVIDIA's library, or what the user put in its place, may run its initialisers.
     if !unsafe { sys::is_culib_present() } {
-        return Err("CUDA cannot be had: no NVRTC (libnvrtc.so), which compiles the kernels, is installed".into());
+        return Err(
+            "CUDA cannot be had: no NVRTC (libnvrtc.so), which compiles the kernels, is installed".into()
+        );
     }
     // SAFETY: the library is there, so this loads it and does not panic.
     let library = unsafe { sys::culib() };
@@ -241,8 +243,9 @@ fn compile(unit: &Unit, text: &str, options: &[String], image: Image) -> Result<
         let gap = if log.is_empty() { "" } else { ":\n" };
         Error::Device(format!("NVRTC cannot compile {} ({e}){gap}{log}", unit.name()))
     };
-    let c_text =
-        |text: &str| CString::new(text).map_err(|_| Error::Device(format!("{} holds a zero byte", unit.name())));
+    let c_text = |text: &str| {
+        CString::new(text).map_err(|_| Error::Device(format!("{} holds a zero byte", unit.name())))
+    };
     // Both texts must live as long as the program.
     let (source, name) = (c_text(text)?, c_text(&unit.name().replace(' ', "_"))?);
     let program = Program(result::create_program(&source, Some(&name)).map_err(|e| failed(e, ""))?);

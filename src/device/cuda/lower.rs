@@ -306,8 +306,7 @@ fn sum(outer: usize, count: usize, inner: usize) -> Vec<Launch> {
 fn log_softmax(rows: usize, columns: usize) -> Launch {
     const THREADS: usize = 128;
     let lanes = columns.next_power_of_two().min(32);
-    let arguments =
-        vec![number(rows), number(columns), number(lanes), Argument::Read(0), Argument::Write(0)];
+    let arguments = vec![number(rows), number(columns), number(lanes), Argument::Read(0), Argument::Write(0)];
     launch("softmax", "log_softmax", &[], (rows.div_ceil(THREADS / lanes), THREADS), arguments)
 }
 

@@ -29,12 +29,12 @@ use crate::tape::{Kind, Tape};
 use crate::tensor::DType;
 use driver::{Context, Function, Memory, Stream};
 use images::{Fill, Images};
-use launch::Source;
 pub use launch::Precision;
+use launch::Source;
 use modules::Modules;
 use parameters::Parameters;
-use program::Program;
 pub use program::Mode;
+use program::Program;
 
 /// How the CUDA device plans and runs.
 #[derive(Clone, Copy, Debug)]
@@ -160,9 +160,7 @@ impl Cuda {
                     many.resize(len, 0.0_f32);
                     &mut many[..]
                 };
-                self.stream
-                    .download(bytemuck::cast_slice_mut(narrow), from)
-                    .map_err(|e| self.explain(e))?;
+                self.stream.download(bytemuck::cast_slice_mut(narrow), from).map_err(|e| self.explain(e))?;
                 wide.iter_mut().zip(&*narrow).for_each(|(to, &v)| *to = f64::from(v));
                 return Ok(());
             }
@@ -265,7 +263,9 @@ impl Device for Cuda {
             return Err(Error::Device(format!("step {step} of the plan writes what it reads")));
         }
         if !lower::fits(&plan) {
-            return Err(Error::Device("a tensor of the program has 4 GiB or more; a smaller batch helps".into()));
+            return Err(Error::Device(
+                "a tensor of the program has 4 GiB or more; a smaller batch helps".into(),
+            ));
         }
         let tasks = lower::tasks(&plan, precision);
         let wanted: Vec<launch::Function> =

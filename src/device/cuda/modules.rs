@@ -79,7 +79,8 @@ impl Modules {
             return Ok(known.clone());
         }
         let unit = Unit::of(wanted);
-        let module = self.loaded.get(&unit).ok_or_else(|| Error::Device(format!("{} is not loaded", unit.name())))?;
+        let module =
+            self.loaded.get(&unit).ok_or_else(|| Error::Device(format!("{} is not loaded", unit.name())))?;
         let function = Function::new(module, &wanted.entry, wanted.dynamic_shared)?;
         self.functions.insert(wanted.clone(), function.clone());
         Ok(function)

@@ -104,7 +104,14 @@ impl Parameters {
             let mut arguments = [(&raw mut address).cast::<c_void>()];
             // SAFETY: the kernel reads the block that was just sent, and writes buffers that exist: releasing
             // one sends the block first.
-            unsafe { stream.launch(&self.deliver, [self.runs.len() as u32, 1, 1], [THREADS, 1, 1], &mut arguments)? };
+            unsafe {
+                stream.launch(
+                    &self.deliver,
+                    [self.runs.len() as u32, 1, 1],
+                    [THREADS, 1, 1],
+                    &mut arguments,
+                )?
+            };
         }
         self.runs.clear();
         self.words.clear();

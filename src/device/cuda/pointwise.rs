@@ -110,7 +110,9 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
     // One element.
     writeln!(text, "\n// {expression}")?;
     let registers = expression.code.iter().map(|i| match i {
-        Instruction::Load { to, .. } | Instruction::Constant { to, .. } | Instruction::Apply { to, .. } => *to,
+        Instruction::Load { to, .. } | Instruction::Constant { to, .. } | Instruction::Apply { to, .. } => {
+            *to
+        }
     });
     let registers = usize::from(registers.max().unwrap_or(0)) + 1;
     writeln!(text, "__device__ __forceinline__ float element{number}({}) {{", list("float x", loads.len()))?;
@@ -152,16 +154,16 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
     let bounds = format!("extern \"C\" __global__ void __launch_bounds__({THREADS})");
     let passed: String = (0..count).map(|i| format!("a{i}, ")).collect();
     writeln!(text, "{bounds} expression{number}(u32 count, {pointers}float* out) {{")?;
-    writeln!(
-        text,
-        "    run{number}((blockIdx.x * {THREADS} + threadIdx.x) * 4, count, {passed}out);\n}}"
-    )?;
+    writeln!(text, "    run{number}((blockIdx.x * {THREADS} + threadIdx.x) * 4, count, {passed}out);\n}}")?;
 
     // Several tensors: each block finds its own in the table, by the number of its first block.
     writeln!(text, "struct Segment{number} {{")?;
     (0..count).try_for_each(|i| writeln!(text, "    const float* a{i};"))?;
     writeln!(text, "    float* out;\n    u32 count, first;\n}};")?;
-    writeln!(text, "{bounds} expressions{number}(u32 segments, const Segment{number}* __restrict__ table) {{")?;
+    writeln!(
+        text,
+        "{bounds} expressions{number}(u32 segments, const Segment{number}* __restrict__ table) {{"
+    )?;
     let members: String = (0..count).map(|i| format!("s.a{i}, ")).collect();
     writeln!(
         text,
