@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress};
+use super::{DeviceArgs, Output, progress};
 use crate::cluster::{self, Diversity, Embedding, Settings, metrics, partition, tasks};
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
@@ -45,6 +45,8 @@ pub struct Cluster {
     /// Merge clusters of fewer images into the nearest other cluster.
     #[arg(long, default_value_t = 0)]
     min_cluster_size: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(c: Cluster, output: &Output) -> Result<()> {

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress, study};
+use super::{DeviceArgs, Output, progress, study};
 use crate::cluster::{self, Diversity, Embedding, tasks};
 use crate::data::{Dataset, LabelBudget, synth};
-use crate::device::Cpu;
 use crate::embed::{self, train::Files};
 use crate::error::{Error, Result};
 use crate::report;
@@ -82,6 +81,8 @@ pub struct Demo {
     /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
     #[arg(long, value_parser = preset_names())]
     preset: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn preset_names() -> clap::builder::PossibleValuesParser {
@@ -95,7 +96,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
     std::fs::create_dir_all(&out).map_err(|e| Error::io(&out, "create the folder", e))?;
     interrupt::install()?;
     let data = images(preset, &out, output)?;
-    let embedding = embedding(preset, &out, &data, output)?;
+    let embedding = embedding(preset, &out, &data, d.device, output)?;
     let tasks = partitions(preset, &out, &embedding, output)?;
     let entrants = preset.methods.iter().map(|m| m.parse::<Entrant>().map_err(Error::usage));
     let request = Request {
@@ -114,6 +115,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
         tasks_unlabelled: None,
         trial_steps: Some(preset.steps / 2),
         trial_seeds: 2,
+        device: d.device.choice(),
     };
     output.note(&format!(
         "methods: {} labelled images, {} for validation, {} steps; protocol {}",
@@ -142,7 +144,13 @@ fn images(preset: &Preset, out: &Path, output: &Output) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn embedding(preset: &Preset, out: &Path, data: &Path, output: &Output) -> Result<PathBuf> {
+fn embedding(
+    preset: &Preset,
+    out: &Path,
+    data: &Path,
+    device: DeviceArgs,
+    output: &Output,
+) -> Result<PathBuf> {
     let path = out.join("embedding.safetensors");
     let dataset = Dataset::open(data)?;
     let request = embed::Request {
@@ -155,7 +163,7 @@ fn embedding(preset: &Preset, out: &Path, data: &Path, output: &Output) -> Resul
     };
     let files = Files { resume: true, ..Files::new(&path) };
     let bar = progress::Bar::with_rate("embed", preset.samples, 0, "images");
-    let summary = embed::embed(&dataset, &request, &files, Box::new(Cpu::<f32>::default()), &mut |p| {
+    let summary = embed::embed(&dataset, &request, &files, device.open()?, &mut |p| {
         if p.phase == embed::train::Phase::Training {
             bar.say(p.done, "");
         }

@@ -1,0 +1,21 @@
+//! The command line on the device.
+
+use crate::harness;
+
+#[test]
+fn the_demo_runs_to_its_end() {
+    let Some(gpu) = harness::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let mut command = gpu.tessera(&["demo", "--device", "cuda", "--preset", "smoke", "--out", &out]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(folder.path().join("report.html").exists());
+    let runs: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("environment.json")).ok())
+        .collect();
+    assert!(runs.len() >= 3, "{} runs", runs.len());
+    assert!(runs.iter().all(|r| r.contains("\"device\": \"cuda:0, ")), "{}", runs[0]);
+}
