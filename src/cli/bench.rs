@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{DeviceArgs, Output};
 use crate::bench;
+use crate::device;
 use crate::error::Result;
 
 #[derive(Args)]
@@ -98,7 +99,8 @@ pub fn run(bench: Bench, output: &Output) -> Result<()> {
             output.result(&json!(f), text);
         }
         What::Kmeans { n, d, k, iters, data, init } => {
-            super::cluster::bench((n, d, k, iters), data, init, output)?;
+            let mut device = device::open(&device)?;
+            super::cluster::bench((n, d, k, iters), data, init, device.as_mut(), output)?;
         }
         What::Conv { batch, repeats } => {
             for &layer in bench::conv::LAYERS {

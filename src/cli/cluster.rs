@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{DeviceArgs, Output, progress};
 use crate::cluster::{self, Diversity, Embedding, Settings, metrics, partition, tasks};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
 
@@ -70,7 +71,8 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
         least_size: c.min_cluster_size,
     };
     let bar = progress::Bar::new("cluster", c.tasks as u64 * c.restarts as u64);
-    let found = cluster::partitions(&embedding, &request, start.as_ref(), |task, restart, iteration| {
+    let mut device = c.device.open()?;
+    let found = cluster::partitions(device.as_mut(), &embedding, &request, start.as_ref(), |task, restart, iteration| {
         if iteration == 0 {
             bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
         }
@@ -120,6 +122,7 @@ pub fn bench(
     (n, d, k, iterations): (usize, usize, usize, usize),
     data: Option<PathBuf>,
     init: Option<PathBuf>,
+    device: &mut dyn Device,
     output: &Output,
 ) -> Result<()> {
     let matrix = data.as_deref().map(|p| Matrix::open(p, "embedding")).transpose()?;
@@ -137,14 +140,15 @@ pub fn bench(
         Some(start) => start.values().iter().map(|&v| v.into()).collect(),
         None => crate::bench::kmeans::rows(values, d, k),
     };
-    let f = crate::bench::kmeans::measure(values, d, &start, iterations);
+    let f = crate::bench::kmeans::measure(device, values, d, &start, iterations)?;
     let text = format!(
-        "{} points, {d} numbers, {k} clusters: {:.2} ms an iteration ({} iterations), {:.2} ms one more, inertia {:.6e}",
+        "{} points, {d} numbers, {k} clusters: {:.2} ms an iteration ({} iterations), {:.2} ms one more, inertia {:.6e}, {}",
         values.len() / d,
         f.ms_per_iteration,
         f.iterations,
         f.marginal_ms_per_iteration,
         f.inertia,
+        f.device,
     );
     output.result(&json!(f), text);
     Ok(())

@@ -97,7 +97,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
     interrupt::install()?;
     let data = images(preset, &out, output)?;
     let embedding = embedding(preset, &out, &data, d.device, output)?;
-    let tasks = partitions(preset, &out, &embedding, output)?;
+    let tasks = partitions(preset, &out, &embedding, d.device, output)?;
     let entrants = preset.methods.iter().map(|m| m.parse::<Entrant>().map_err(Error::usage));
     let request = Request {
         folder: out.clone(),
@@ -178,7 +178,13 @@ fn embedding(
     Ok(path)
 }
 
-fn partitions(preset: &Preset, out: &Path, embedding: &Path, output: &Output) -> Result<PathBuf> {
+fn partitions(
+    preset: &Preset,
+    out: &Path,
+    embedding: &Path,
+    device: DeviceArgs,
+    output: &Output,
+) -> Result<PathBuf> {
     let path = out.join("tasks.safetensors");
     let embedding = Embedding::open(embedding)?;
     let request = cluster::partition::Request {
@@ -194,7 +200,7 @@ fn partitions(preset: &Preset, out: &Path, embedding: &Path, output: &Output) ->
         replacement: false,
         least_size: 0,
     };
-    let found = cluster::partitions(&embedding, &request, None, |_, _, _| {})?;
+    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _, _| {})?;
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),
         ("diversity", Diversity::Scale.to_string()),

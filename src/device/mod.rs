@@ -6,6 +6,7 @@ mod bindings;
 pub mod choice;
 pub mod cpu;
 pub mod cuda;
+pub mod kmeans;
 pub mod session;
 
 use crate::error::Result;
@@ -143,6 +144,10 @@ pub trait Device {
         visit: &Visit,
         into: Buffer,
     ) -> Result<()>;
+
+    /// Makes points `[n, d]` ready for k-means. Points and runs over them take memory of their own, for as
+    /// long as they are there.
+    fn load_points<'a>(&'a mut self, values: &'a [f32], d: usize) -> Result<Box<dyn kmeans::Loaded + 'a>>;
 
     /// Bytes that buffers, images and arenas take now.
     fn allocated_bytes(&self) -> usize;

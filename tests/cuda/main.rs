@@ -2,6 +2,7 @@
 
 mod batches;
 mod harness;
+mod kmeans;
 mod messages;
 mod operations;
 mod runs;

@@ -20,6 +20,7 @@ mod softmax;
 use std::marker::PhantomData;
 
 use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program, bindings};
+use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
 use crate::pixels::{self, Look, Pixels, Visit};
 use crate::tape::plan::{Options, Place, Plan, Region};
@@ -209,6 +210,10 @@ impl<T: Real> Device for Cpu<T> {
         self.batch.resize(len, 0.0);
         pixels::fill(pixels, look, rows, visit, &mut self.batch);
         copy::to_device::<T>(Kind::Real, memory.bytes_mut(), HostSlice::F32(&self.batch))
+    }
+
+    fn load_points<'a>(&'a mut self, values: &'a [f32], d: usize) -> Result<Box<dyn Loaded + 'a>> {
+        Ok(Box::new(nearest::OnHost::new(values, d)))
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -365,8 +365,8 @@ struct Found {
 }
 
 /// Runs on the device; kernels name the arrays' shapes.
-struct SideBySide<'a> {
-    points: &'a Points<'a>,
+struct SideBySide<'a, 'm> {
+    points: &'a Points<'m>,
     k: usize,
     runs: usize,
     assign: Function,
@@ -388,8 +388,8 @@ struct SideBySide<'a> {
     rechecked: Cell<usize>,
 }
 
-impl SideBySide<'_> {
-    fn queue(&self) -> &Queue<'_> {
+impl<'m> SideBySide<'_, 'm> {
+    fn queue(&self) -> &Queue<'m> {
         &self.points.queue
     }
 
@@ -528,7 +528,7 @@ impl SideBySide<'_> {
     }
 }
 
-impl Runs for SideBySide<'_> {
+impl Runs for SideBySide<'_, '_> {
     fn start(&mut self, centres: &[&[f64]]) -> Result<()> {
         self.forget()?;
         let size = self.k * self.points.d;

@@ -10,6 +10,7 @@ pub mod conv;
 pub mod driver;
 pub mod gemm;
 mod images;
+pub mod kmeans;
 pub mod launch;
 pub mod lower;
 mod modules;
@@ -22,6 +23,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program as Handle, bindings};
+use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
 use crate::pixels::{Look, Pixels, Visit};
 use crate::tape::plan::{Options, Place, Plan, Region};
@@ -358,6 +360,10 @@ impl Device for Cuda {
         let first_flag = waiting.parameters.keep(self.images[set.0].flags(rows, visit));
         waiting.fills.push(Fill::new(set.0, to, rows.len(), first_row, first_flag));
         Ok(())
+    }
+
+    fn load_points<'a>(&'a mut self, values: &'a [f32], d: usize) -> Result<Box<dyn Loaded + 'a>> {
+        Ok(Box::new(kmeans::Points::new(&self.context, &mut self.modules, values, d)?))
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -54,6 +54,15 @@ impl Modules {
         wanted.iter().map(|function| self.function(function)).collect()
     }
 
+    /// One function by its description.
+    pub fn one(&mut self, wanted: &launch::Function) -> Result<Function> {
+        if let Some(known) = self.functions.get(wanted) {
+            return Ok(known.clone());
+        }
+        self.functions(std::slice::from_ref(wanted))?;
+        self.function(wanted)
+    }
+
     fn first(&mut self, unit: Unit) -> Result<()> {
         for image in [self.compiler.preferred(), Image::Ptx] {
             let bytes = self.compiler.image(&unit, image)?;
