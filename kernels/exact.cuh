@@ -22,10 +22,14 @@ __device__ __forceinline__ double squared_distance(const float* x, const double*
     double sum = __shfl_sync(ALL, mine, 0, LANES);
 #pragma unroll
     for (u32 other = 1; other < LANES; other++) sum = __dadd_rn(sum, __shfl_sync(ALL, mine, other, LANES));
-    double rest = 0;
-    for (u32 j = whole; j < d; j++) {
-        double difference = __dsub_rn(__dmul_rn(x[j], weights[j]), centre[j]);
-        rest = __dadd_rn(rest, __dmul_rn(difference, difference));
+    // What is left over is fewer than the lanes: each squares one, and all add.
+    double left = 0, rest = 0;
+    if (whole + lane < d) {
+        double difference = __dsub_rn(__dmul_rn(x[whole + lane], weights[whole + lane]), centre[whole + lane]);
+        left = __dmul_rn(difference, difference);
+    }
+    for (u32 other = 0; other < d - whole; other++) {
+        rest = __dadd_rn(rest, __shfl_sync(ALL, left, other, LANES));
     }
     return __dadd_rn(sum, rest);
 }

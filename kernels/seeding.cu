@@ -96,11 +96,11 @@ extern "C" __global__ void __launch_bounds__(256, 3)
         float so_far = first_step ? __int_as_float(0x7f800000) : nearest[point];
         for (u32 group = 0; group < now; group += GROUP) {
             const float* to[GROUP];
-            float mine[GROUP], rest[GROUP];
+            float mine[GROUP], left[GROUP], rest[GROUP];
 #pragma unroll
             for (u32 c = 0; c < GROUP; c++) {
                 to[c] = values + (size_t)drawn[run * many + min(group + c, now - 1)] * d;
-                mine[c] = rest[c] = 0;
+                mine[c] = left[c] = rest[c] = 0;
             }
             for (u32 j = lane; j < whole; j += LANES) {
                 float x = row[j], weight = factors[j];
@@ -110,12 +110,19 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                     mine[c] = __fadd_rn(mine[c], __fmul_rn(difference, difference));
                 }
             }
-            for (u32 j = whole; j < d; j++) {
-                float x = row[j], weight = factors[j];
+            // What is left over is fewer than the lanes: each squares one, and all add.
+            if (whole + lane < d) {
+                float x = row[whole + lane], weight = factors[whole + lane];
 #pragma unroll
                 for (u32 c = 0; c < GROUP; c++) {
-                    float difference = __fmul_rn(__fsub_rn(x, to[c][j]), weight);
-                    rest[c] = __fadd_rn(rest[c], __fmul_rn(difference, difference));
+                    float difference = __fmul_rn(__fsub_rn(x, to[c][whole + lane]), weight);
+                    left[c] = __fmul_rn(difference, difference);
+                }
+            }
+            for (u32 other = 0; other < d - whole; other++) {
+#pragma unroll
+                for (u32 c = 0; c < GROUP; c++) {
+                    rest[c] = __fadd_rn(rest[c], __shfl_sync(ALL, left[c], other, LANES));
                 }
             }
 #pragma unroll
