@@ -33,7 +33,8 @@ extern "C" __global__ void draw(u32 count, u32 stream, const u32* __restrict__ k
 #pragma unroll
     for (u32 pair = 0; pair < 4; pair += 2) {
         double radius = sqrt(-2.0 * log(unit(words[pair]))), sine, cosine;
-        sincos(6.283185307179586 * unit(words[pair + 1]), &sine, &cosine);
+        // Of a multiple of pi: exact where it matters, and without the slow path for large angles.
+        sincospi(2.0 * unit(words[pair + 1]), &sine, &cosine);
         draws[pair] = radius * cosine;
         draws[pair + 1] = radius * sine;
     }
