@@ -77,64 +77,79 @@ extern "C" __global__ void choose(u32 n, u32 k, u32 step, u32 before, u32 many, 
     if (lane == 0) drawn[warp] = point;
 }
 
+// Points of a warp's turn.
+constexpr u32 TURN = 32 / GROUP;
+
 // What each distance becomes with each of `now` candidates, and its sums, for a slab of the points of a run.
-// The distances so far are those with candidate `best` of the last step, or infinite before the `first`.
+// The distances so far are those with candidate `best` of the last step, or infinite before the `first_step`.
+//
+// A warp's two halves take a point each, LANES columns at a time; lanes write what they have to shared memory,
+// and when it holds TURN points and GROUP candidates, each lane adds up one pair, in order.
 extern "C" __global__ void __launch_bounds__(256, 3)
     lower(u32 n, u32 d, u32 first_step, u32 now, u32 many, const u32* __restrict__ space,
           const float* __restrict__ values, const float* __restrict__ weights, const u32* __restrict__ drawn,
           const u32* __restrict__ best, const float* __restrict__ before, float* __restrict__ trial,
           double* __restrict__ totals) {
+    // Odd rows: neither writing nor reading meets a bank twice.
+    __shared__ float terms[8][32][2 * LANES + 1];
     u32 run = blockIdx.y, first = blockIdx.x * SLAB, end = min(n, first + SLAB);
-    u32 lane = threadIdx.x % LANES, whole = d / LANES * LANES;
+    u32 warp = threadIdx.x / 32, half = threadIdx.x % 32 / LANES, lane = threadIdx.x % LANES;
+    u32 whole = d / LANES * LANES, after = whole + lane;
     const float *factors = weights + (size_t)space[run] * d, *nearest = before;
     if (!first_step) nearest += ((size_t)run * many + best[run]) * n;
     trial += (size_t)run * many * n;
-    for (u32 base = first; base < end; base += 256 / LANES) {
-        // Lanes behind the last point measure it again, so that whole warps add up.
-        u32 i = base + threadIdx.x / LANES, point = min(i, end - 1);
-        const float* row = values + (size_t)point * d;
-        float so_far = first_step ? __int_as_float(0x7f800000) : nearest[point];
+    drawn += run * many;
+    // The pair that this lane adds up.
+    u32 pair = threadIdx.x % 32, of_pair = pair / LANES * (TURN / 2) + pair % LANES / GROUP;
+    for (u32 base = first + warp * TURN; base < end; base += 8 * TURN) {
+        u32 point = base + of_pair;
+        float so_far = first_step || point >= end ? __int_as_float(0x7f800000) : nearest[point];
         for (u32 group = 0; group < now; group += GROUP) {
+            u32 here = min(GROUP, now - group);
             const float* to[GROUP];
-            float mine[GROUP], left[GROUP], rest[GROUP];
 #pragma unroll
-            for (u32 c = 0; c < GROUP; c++) {
-                to[c] = values + (size_t)drawn[run * many + min(group + c, now - 1)] * d;
-                mine[c] = left[c] = rest[c] = 0;
-            }
-            for (u32 j = lane; j < whole; j += LANES) {
-                float x = row[j], weight = factors[j];
+            for (u32 c = 0; c < GROUP; c++) to[c] = values + (size_t)drawn[min(group + c, now - 1)] * d;
+#pragma unroll 1
+            for (u32 t = 0; t < TURN / 2; t++) {
+                // Lanes behind the last point measure it again.
+                const float* row = values + (size_t)min(base + half * (TURN / 2) + t, end - 1) * d;
+                float mine[GROUP] = {}, left[GROUP] = {};
+                for (u32 j = lane; j < whole; j += LANES) {
+                    float x = row[j], weight = factors[j];
+#pragma unroll
+                    for (u32 c = 0; c < GROUP; c++) {
+                        if (c >= here) break;
+                        float difference = __fmul_rn(__fsub_rn(x, to[c][j]), weight);
+                        mine[c] = __fadd_rn(mine[c], __fmul_rn(difference, difference));
+                    }
+                }
+                // What is left over is fewer than the lanes.
+                if (after < d) {
+                    float x = row[after], weight = factors[after];
+#pragma unroll
+                    for (u32 c = 0; c < GROUP; c++) {
+                        float difference = __fmul_rn(__fsub_rn(x, to[c][after]), weight);
+                        left[c] = __fmul_rn(difference, difference);
+                    }
+                }
 #pragma unroll
                 for (u32 c = 0; c < GROUP; c++) {
-                    float difference = __fmul_rn(__fsub_rn(x, to[c][j]), weight);
-                    mine[c] = __fadd_rn(mine[c], __fmul_rn(difference, difference));
+                    float* place = terms[warp][half * LANES + t * GROUP + c];
+                    place[lane] = mine[c];
+                    place[LANES + lane] = left[c];
                 }
             }
-            // What is left over is fewer than the lanes: each squares one, and all add.
-            if (whole + lane < d) {
-                float x = row[whole + lane], weight = factors[whole + lane];
+            __syncwarp();
+            const float* place = terms[warp][pair];
+            float sum = place[0], rest = 0;
 #pragma unroll
-                for (u32 c = 0; c < GROUP; c++) {
-                    float difference = __fmul_rn(__fsub_rn(x, to[c][whole + lane]), weight);
-                    left[c] = __fmul_rn(difference, difference);
-                }
+            for (u32 other = 1; other < LANES; other++) sum = __fadd_rn(sum, place[other]);
+            for (u32 other = 0; other < d - whole; other++) rest = __fadd_rn(rest, place[LANES + other]);
+            u32 candidate = group + pair % GROUP;
+            if (candidate < now && point < end) {
+                trial[(size_t)candidate * n + point] = fminf(so_far, __fadd_rn(sum, rest));
             }
-            for (u32 other = 0; other < d - whole; other++) {
-#pragma unroll
-                for (u32 c = 0; c < GROUP; c++) {
-                    rest[c] = __fadd_rn(rest[c], __shfl_sync(ALL, left[c], other, LANES));
-                }
-            }
-#pragma unroll
-            for (u32 c = 0; c < GROUP; c++) {
-                float sum = __shfl_sync(ALL, mine[c], 0, LANES);
-#pragma unroll
-                for (u32 other = 1; other < LANES; other++) {
-                    sum = __fadd_rn(sum, __shfl_sync(ALL, mine[c], other, LANES));
-                }
-                float distance = fminf(so_far, __fadd_rn(sum, rest[c]));
-                if (lane == c && group + c < now && i < end) trial[(size_t)(group + c) * n + i] = distance;
-            }
+            __syncwarp();
         }
     }
     __syncthreads();
