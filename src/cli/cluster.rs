@@ -72,11 +72,17 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
     };
     let bar = progress::Bar::new("cluster", c.tasks as u64 * c.restarts as u64);
     let mut device = c.device.open()?;
-    let found = cluster::partitions(device.as_mut(), &embedding, &request, start.as_ref(), |task, restart, iteration| {
-        if iteration == 0 {
-            bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
-        }
-    })?;
+    let found = cluster::partitions(
+        device.as_mut(),
+        &embedding,
+        &request,
+        start.as_ref(),
+        |task, restart, iteration| {
+            if iteration == 0 {
+                bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
+            }
+        },
+    )?;
     bar.finish();
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),

@@ -128,8 +128,7 @@ pub fn partitions(
     let mut all = Vec::new();
     for (wanted, mut fit) in plans.into_iter().zip(fits) {
         let clusters = fit.centres.len() / d;
-        let mut labels =
-            kmeans::nearest(loaded.as_ref(), wanted.weights.as_deref(), clusters, &fit.centres)?;
+        let mut labels = kmeans::nearest(loaded.as_ref(), wanted.weights.as_deref(), clusters, &fit.centres)?;
         for (&row, &label) in embedding.fit_rows().unwrap_or(&[]).iter().zip(&fit.labels) {
             labels[row as usize] = label;
         }
@@ -217,11 +216,7 @@ fn expand(
     if (start.rows(), start.columns()) != (clusters, width) {
         return Err(Error::shape(
             "starting centres",
-            format!(
-                "expected [{clusters}, {width}], found [{}, {}]",
-                start.rows(),
-                start.columns()
-            ),
+            format!("expected [{clusters}, {width}], found [{}, {}]", start.rows(), start.columns()),
         ));
     }
     let Metric::Columns(columns) = metric else {

@@ -67,9 +67,8 @@ impl Case {
     fn values(&self) -> Vec<f32> {
         let Case { n, d, odd, .. } = *self;
         let mut draw = Stream::new(7, Purpose::Synthetic, n as u64);
-        let mut values: Vec<f32> = (0..n * d)
-            .map(|i| (draw.normal() + 3.0 * (i / d * 7 % 5 * (i % d % 3)) as f64) as f32)
-            .collect();
+        let mut values: Vec<f32> =
+            (0..n * d).map(|i| (draw.normal() + 3.0 * (i / d * 7 % 5 * (i % d % 3)) as f64) as f32).collect();
         match odd {
             Odd::Grid => values.iter_mut().for_each(|v| *v = v.round()),
             Odd::Copies => (1..4).for_each(|copy| values.copy_within(..n / 4 * d, copy * (n / 4) * d)),
@@ -179,7 +178,7 @@ fn partitions_are_those_of_the_cpu() {
                 replacement: true,
                 least_size: 12,
             };
-            let mut of = |device: &mut dyn Device| {
+            let of = |device: &mut dyn Device| {
                 partitions(device, &embedding, &request, None, |_, _, _| {}).unwrap()
             };
             let (expected, found) = (of(&mut Cpu::<f32>::default()), of(&mut cuda));
@@ -210,7 +209,11 @@ fn limits_stop_as_on_the_cpu() {
         };
         let (expected, found) = (of(host.as_ref()), of(points.as_ref()));
         assert!(found.iterations <= max_iterations);
-        assert_same(&found, &expected, &format!("at most {max_iterations} iterations, tolerance {tolerance}"));
+        assert_same(
+            &found,
+            &expected,
+            &format!("at most {max_iterations} iterations, tolerance {tolerance}"),
+        );
     }
 }
 

@@ -29,23 +29,26 @@ const PITCH: usize = 8;
 /// Runs side by side at most; more would not make a GPU faster.
 const MOST_RUNS: usize = 64;
 
-/// How `assign` is cut: points and centres of a tile, its warps along both.
+/// How `assign` is cut: points and centres of a tile, its warps along both, steps in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tile {
     pub points: usize,
     pub centres: usize,
     pub warps: [usize; 2],
+    pub stages: usize,
 }
 
-/// Every way to cut it, and the share of the arithmetic peak that it can reach, in percent.
+/// Every way to cut it, and the share of the arithmetic peak that it can reach, in percent (an estimate that
+/// orders them). A thread has 32 sums, which leaves registers for the search; as many blocks as registers
+/// allow find shared memory on any architecture.
 pub const TILES: [(Tile, usize); 3] = [
-    (Tile { points: 256, centres: 16, warps: [4, 1] }, 50),
-    (Tile { points: 128, centres: 32, warps: [4, 1] }, 70),
-    (Tile { points: 128, centres: 64, warps: [4, 2] }, 90),
+    (Tile { points: 256, centres: 16, warps: [4, 1], stages: 2 }, 50),
+    (Tile { points: 128, centres: 32, warps: [4, 1], stages: 3 }, 70),
+    (Tile { points: 128, centres: 64, warps: [4, 2], stages: 3 }, 90),
 ];
 
+/// Columns of a step.
 const DEPTH: usize = 16;
-const STAGES: usize = 3;
 
 impl Tile {
     /// The tile for `k` centres: the least padded arithmetic over what it reaches.
@@ -62,7 +65,7 @@ impl Tile {
             ("WARPS_M", self.warps[0]),
             ("WARPS_N", self.warps[1]),
             ("DEPTH", DEPTH),
-            ("STAGES", STAGES),
+            ("STAGES", self.stages),
         ];
         values.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
@@ -72,7 +75,7 @@ impl Tile {
     }
 
     fn dynamic_shared(self) -> u32 {
-        (STAGES * DEPTH * (self.points + self.centres) * size_of::<f32>()) as u32
+        (self.stages * DEPTH * (self.points + self.centres) * size_of::<f32>()) as u32
     }
 }
 
@@ -223,8 +226,7 @@ impl<'a> Points<'a> {
         let mean: Vec<f32> = moments.iter().map(|m| (m[0] / n as f64) as f32).collect();
         let mean = queue.upload(&mean)?;
         let centred = Array::new(context, n * pitch)?;
-        let given =
-            [n.into(), d.into(), pitch.into(), (&values).into(), (&mean).into(), (&centred).into()];
+        let given = [n.into(), d.into(), pitch.into(), (&values).into(), (&mean).into(), (&centred).into()];
         queue.plain("kmeans", "centre", [blocks(n * pitch), 1, 1], 256, &given)?;
         Ok(Points { queue, n, d, pitch, values, centred, mean, moments })
     }
@@ -266,7 +268,10 @@ impl Loaded for Points<'_> {
     ) -> Result<Box<dyn Runs + 'b>> {
         let (n, d, runs, queue) = (self.n, self.d, spaces.len(), &self.queue);
         let context = queue.context();
-        assert!(runs > 0 && runs * n <= u32::MAX as usize && k > 0 && k <= n, "as many runs as were announced");
+        assert!(
+            runs > 0 && runs * n <= u32::MAX as usize && k > 0 && k <= n,
+            "as many runs as were announced"
+        );
         // Weights that no run uses stay on the host.
         let used: Vec<usize> = (0..weights.len()).filter(|s| spaces.contains(s)).collect();
         let space: Vec<u32> =
@@ -558,7 +563,8 @@ impl Runs for SideBySide<'_, '_> {
         let chosen = Array::<u32>::new(context, runs * k)?;
         let best = Array::<u32>::new(context, runs)?;
         for step in 0..k {
-            let (now, trial, before) = (if step == 0 { 1 } else { most }, &trials[step % 2], &trials[1 - step % 2]);
+            let (now, trial, before) =
+                (if step == 0 { 1 } else { most }, &trials[step % 2], &trials[1 - step % 2]);
             let given = [
                 n.into(),
                 d.into(),
