@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
 // Centres `[runs][k][d]` made ready for `assign`: as seen from the mean, times the weights once more, in rows
 // of `pitch`; their offsets; and the length of the longest (which is no more than its bits as an integer).
 extern "C" __global__ void __launch_bounds__(128)
-    prepare(u32 d, u32 pitch, u32 k, const u32* __restrict__ active, const u32* __restrict__ space,
+    prepare(u32 d, u32 pitch, u32 k, u32 padded, const u32* __restrict__ active, const u32* __restrict__ space,
             const float* __restrict__ weights, const float* __restrict__ mean,
             const double* __restrict__ centres, float* __restrict__ flat, float* __restrict__ offsets,
             u32* __restrict__ largest) {
@@ -113,7 +113,7 @@ extern "C" __global__ void __launch_bounds__(128)
     __syncthreads();
     if (threadIdx.x == 0) {
         square = squares[0] + squares[1] + squares[2] + squares[3];
-        offsets[row] = (float)(-square / 2);
+        offsets[(size_t)run * padded + blockIdx.x] = (float)(-square / 2);
         atomicMax(largest + run, __float_as_uint(at_least(square)));
     }
 }

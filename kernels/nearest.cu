@@ -47,11 +47,12 @@ __device__ __forceinline__ float slack(float unit, float norm, float largest) {
     return 2 * unit * (reach + lost);
 }
 
-// `centred` [n][pitch], `norms` [spaces][n], `flat` [runs][k][pitch] (w c), `offsets` [runs][k] (-|c|^2 / 2),
-// `largest` [runs] (the length of the longest centre), `labels` [runs][n], `changed` [runs]; `open` is the
-// list of points to decide, as `run * n + point`, `opened` its length.
+// `centred` [n][pitch], `norms` [spaces][n], `flat` [runs][k][pitch] (w c), `offsets` [runs][padded]
+// (-|c|^2 / 2, and minus infinity behind the last centre), `largest` [runs] (the length of the longest
+// centre), `labels` [runs][n], `changed` [runs]; `open` is the list of points to decide, as `run * n + point`,
+// `opened` its length.
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
-    assign(u32 n, u32 pitch, u32 k, float unit, u32 runs, const u32* __restrict__ active,
+    assign(u32 n, u32 pitch, u32 k, u32 padded, float unit, u32 runs, const u32* __restrict__ active,
            const u32* __restrict__ space, const float* __restrict__ centred, const float* __restrict__ norms,
            const float* __restrict__ flat, const float* __restrict__ offsets,
            const float* __restrict__ largest, u32* __restrict__ labels, u32* __restrict__ changed,
@@ -66,20 +67,27 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     for (u32 left = 0; left < k; left += TILE_N) {
         // Also, nobody may still read the ring that is filled anew.
         __syncthreads();
-        const float* mine = flat + (size_t)whose * k * pitch;
-        Matrix<Centres, 4> centres = {mine, mine, left, k, pitch, steps};
+        const float* rows = flat + (size_t)whose * k * pitch;
+        Matrix<Centres, 4> centres = {rows, rows, left, k, pitch, steps};
         Scores scores;
         accumulate(scores, points, centres, 0, steps);
-        const float* offset = offsets + (size_t)whose * k + left;
+        // A thread's columns come in runs of four.
+        const float* lowered = offsets + (size_t)whose * padded + left;
+        float offset[Scores::COLUMNS];
+#pragma unroll
+        for (int j = 0; j < Scores::COLUMNS; j += 4) {
+            float4 four = *(const float4*)(lowered + Scores::column(j));
+            offset[j] = four.x, offset[j + 1] = four.y, offset[j + 2] = four.z, offset[j + 3] = four.w;
+        }
 #pragma unroll
         for (int i = 0; i < Scores::ROWS; i++) {
             Two two = {NOTHING, NOTHING, k};
 #pragma unroll
             for (int j = 0; j < Scores::COLUMNS; j++) {
-                u32 column = Scores::column(j);
-                if (left + column < k) {
-                    two.merge({scores.sums[i][j] + offset[column], NOTHING, left + column});
-                }
+                float score = scores.sums[i][j] + offset[j];
+                two.second = fmaxf(two.second, fminf(two.best, score));
+                if (score > two.best) two.centre = left + Scores::column(j);
+                two.best = fmaxf(two.best, score);
             }
             two.merge(two.across(1));
             two.merge(two.across(2));

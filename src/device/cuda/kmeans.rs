@@ -79,6 +79,11 @@ impl Tile {
     }
 }
 
+/// Centres with those that fill the last tile, whatever the tile.
+fn padded(k: usize) -> usize {
+    k.next_multiple_of(64)
+}
+
 /// The kernel that assigns points to `k` centres.
 pub fn assign(k: usize) -> Function {
     let tile = Tile::of(k);
@@ -304,7 +309,7 @@ impl Loaded for Points<'_> {
             norms,
             centres: Array::new(context, runs * k * d)?,
             flat: Array::new(context, runs * k * self.pitch)?,
-            offsets: Array::new(context, runs * k)?,
+            offsets: queue.upload(&vec![f32::NEG_INFINITY; runs * padded(k)])?,
             sums: Array::new(context, runs * k * d)?,
             labels: Array::new(context, runs * n)?,
             open: Array::new(context, runs * n)?,
@@ -424,6 +429,7 @@ impl<'m> SideBySide<'_, 'm> {
             d.into(),
             pitch.into(),
             k.into(),
+            padded(k).into(),
             (&self.active).into(),
             (&self.space).into(),
             (&self.weights).into(),
@@ -439,6 +445,7 @@ impl<'m> SideBySide<'_, 'm> {
             n.into(),
             pitch.into(),
             k.into(),
+            padded(k).into(),
             Value::F32(self.unit),
             runs.len().into(),
             (&self.active).into(),
