@@ -5,7 +5,7 @@
 //! movements): Lloyd's loop, which decides when a run stops, is the host's. Greedy k-means++ runs to its end on
 //! the device, with random numbers that the host drew.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -74,8 +74,13 @@ impl Tile {
         32 * (self.warps[0] * self.warps[1]) as u32
     }
 
-    fn dynamic_shared(self) -> u32 {
-        (self.stages * DEPTH * (self.points + self.centres) * size_of::<f32>()) as u32
+    fn assign(self) -> Function {
+        let shared = self.stages * DEPTH * (self.points + self.centres) * size_of::<f32>();
+        function("nearest", "assign", self.defines(), shared as u32)
+    }
+
+    fn recheck(self) -> Function {
+        function("nearest", "recheck", self.defines(), 0)
     }
 }
 
@@ -84,10 +89,29 @@ fn padded(k: usize) -> usize {
     k.next_multiple_of(64)
 }
 
-/// The kernel that assigns points to `k` centres.
-pub fn assign(k: usize) -> Function {
-    let tile = Tile::of(k);
-    function("nearest", "assign", tile.defines(), tile.dynamic_shared())
+/// Every function that k-means launches, in every variant.
+pub fn functions() -> Vec<Function> {
+    let plain = |file, entries: &[&'static str]| -> Vec<Function> {
+        entries.iter().map(|entry| function(file, entry, Vec::new(), 0)).collect()
+    };
+    let mut all = plain(
+        "kmeans",
+        &[
+            "forget",
+            "moments",
+            "fold",
+            "centre",
+            "lengths",
+            "prepare",
+            "totals",
+            "relocate",
+            "average",
+            "distances",
+        ],
+    );
+    all.extend(plain("seeding", &["lower", "choose", "start"]));
+    all.extend(TILES.iter().flat_map(|(tile, _)| [tile.assign(), tile.recheck()]));
+    all
 }
 
 fn function(file: &'static str, entry: &'static str, defines: Vec<String>, dynamic_shared: u32) -> Function {
@@ -300,7 +324,9 @@ impl Loaded for Points<'_> {
             points: self,
             k,
             runs,
-            assign: assign(k),
+            tile: Tile::of(k),
+            assign: Tile::of(k).assign(),
+            recheck: Tile::of(k).recheck(),
             unit: if terms < 0.5 { (terms / (1.0 - terms)) as f32 } else { f32::INFINITY },
             active: Array::new(context, runs)?,
             known: RefCell::default(),
@@ -314,7 +340,6 @@ impl Loaded for Points<'_> {
             labels: Array::new(context, runs * n)?,
             open: Array::new(context, runs * n)?,
             report: Report::new(context, runs, k)?,
-            rechecked: Cell::new(0),
         }))
     }
 }
@@ -361,7 +386,6 @@ impl Report {
         Ok(Found {
             moved: moved.chunks(2).map(double).collect(),
             changed: words[..self.runs].to_vec(),
-            opened: words[2 * self.runs] as usize,
             counts: words[2 * self.runs + 1..].to_vec(),
         })
     }
@@ -370,7 +394,6 @@ impl Report {
 struct Found {
     moved: Vec<f64>,
     changed: Vec<u32>,
-    opened: usize,
     counts: Vec<u32>,
 }
 
@@ -379,7 +402,9 @@ struct SideBySide<'a, 'm> {
     points: &'a Points<'m>,
     k: usize,
     runs: usize,
+    tile: Tile,
     assign: Function,
+    recheck: Function,
     unit: f32,
     /// Runs that take part in a launch, and what is there now.
     active: Array<u32>,
@@ -394,8 +419,6 @@ struct SideBySide<'a, 'm> {
     labels: Array<u32>,
     open: Array<u32>,
     report: Report,
-    /// Points that were decided in double precision.
-    rechecked: Cell<usize>,
 }
 
 impl<'m> SideBySide<'_, 'm> {
@@ -440,7 +463,6 @@ impl<'m> SideBySide<'_, 'm> {
             report.longest(),
         ];
         queue.plain("kmeans", "prepare", [k, runs.len(), 1], 128, &given)?;
-        let tile = Tile::of(k);
         let given = [
             n.into(),
             pitch.into(),
@@ -460,8 +482,8 @@ impl<'m> SideBySide<'_, 'm> {
             (&self.open).into(),
             report.opened(),
         ];
-        let tiles = n.div_ceil(tile.points) * runs.len();
-        queue.launch(&self.assign, [tiles, 1, 1], tile.threads(), &given)?;
+        let tiles = n.div_ceil(self.tile.points) * runs.len();
+        queue.launch(&self.assign, [tiles, 1, 1], self.tile.threads(), &given)?;
         let given = [
             n.into(),
             d.into(),
@@ -475,10 +497,9 @@ impl<'m> SideBySide<'_, 'm> {
             (&self.open).into(),
             report.opened(),
         ];
-        let recheck = function("nearest", "recheck", self.assign.defines.clone(), 0);
         // A warp for each open point, if there are few.
         let blocks = (n * runs.len()).div_ceil(8).min(512);
-        queue.launch(&recheck, [blocks, 1, 1], 256, &given)
+        queue.launch(&self.recheck, [blocks, 1, 1], 256, &given)
     }
 
     fn add_up(&self, runs: &[usize]) -> Result<()> {
@@ -621,7 +642,6 @@ impl Runs for SideBySide<'_, '_> {
         self.add_up(runs)?;
         self.move_centres(runs, false)?;
         let found = self.report.read(self.queue())?;
-        self.rechecked.set(self.rechecked.get() + found.opened);
         let step = |&run: &usize| {
             let own = run * self.k..(run + 1) * self.k;
             Step {
@@ -682,5 +702,31 @@ impl Runs for SideBySide<'_, '_> {
 
     fn labels(&self, run: usize) -> Result<Vec<u32>> {
         self.queue().read(&self.labels, run * self.points.n, self.points.n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_waste_little_arithmetic() {
+        let columns = |k: usize| k.next_multiple_of(Tile::of(k).centres);
+        assert_eq!(
+            [1, 10, 16, 17, 32, 60, 64, 100, 128].map(columns),
+            [16, 16, 16, 32, 32, 64, 64, 128, 128]
+        );
+        for k in 1..2000 {
+            assert!(columns(k) <= padded(k) && columns(k) < k + 64);
+        }
+    }
+
+    #[test]
+    fn every_function_is_listed_once() {
+        let all = functions();
+        for (i, function) in all.iter().enumerate() {
+            assert!(!all[..i].contains(function), "{function:?}");
+        }
+        assert!(all.iter().all(|f| f.dynamic_shared <= 48 << 10));
     }
 }
