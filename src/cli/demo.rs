@@ -30,6 +30,8 @@ struct Preset {
     samples: u64,
     depth: usize,
     latent: usize,
+    /// Images of a batch, of the embedding and of the methods.
+    batches: [usize; 2],
     restarts: usize,
     protocol: Recipe,
     steps: u64,
@@ -47,6 +49,7 @@ const PRESETS: &[Preset] = &[
         samples: 1 << 15,
         depth: 8,
         latent: 8,
+        batches: [64, 100],
         restarts: 5,
         protocol: Recipe::Tuned,
         steps: 300,
@@ -62,10 +65,27 @@ const PRESETS: &[Preset] = &[
         samples: 1 << 10,
         depth: 4,
         latent: 4,
+        batches: [64, 100],
         restarts: 2,
         protocol: Recipe::Paper,
         steps: 30,
         seeds: 2,
+        methods: &["stl", "mtl+", "meta-mtl:paper"],
+    },
+    Preset {
+        name: "tiny",
+        train: 48,
+        test: 12,
+        labels: 20,
+        validation: 10,
+        samples: 16,
+        depth: 4,
+        latent: 2,
+        batches: [8, 4],
+        restarts: 1,
+        protocol: Recipe::Paper,
+        steps: 2,
+        seeds: 1,
         methods: &["stl", "mtl+", "meta-mtl:paper"],
     },
 ];
@@ -78,7 +98,8 @@ pub struct Demo {
     /// Folder for everything that the demo makes [default: tessera-demo].
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
+    /// full, a few minutes; smoke, a few seconds, too short to learn much; tiny, a few steps for trying out slow
+    /// devices [default: full].
     #[arg(long, value_parser = preset_names())]
     preset: Option<String>,
     #[command(flatten)]
@@ -109,6 +130,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
             labels: Some(LabelBudget::Count(preset.labels)),
             validation: Some(preset.validation),
             steps: Some(preset.steps),
+            batch: Some(preset.batches[1]),
             ..Settings::default()
         },
         tasks: Some(tasks.display().to_string()),
@@ -157,6 +179,7 @@ fn embedding(
         samples: preset.samples,
         depth: preset.depth,
         latent: preset.latent,
+        batch: preset.batches[0],
         size: 16,
         rate: 1e-3,
         ..embed::Request::new(embed::Method::named("acai")?)
