@@ -1,6 +1,6 @@
-//! `tessera demo`: the whole job on data that the program draws itself. Images whose main label is their
-//! shape, few of them labelled; an embedding of all of them; partitions of it, in which colour, texture and
-//! size can show, as auxiliary tasks; methods compared on held-out images; a report.
+//! `tessera demo`: the whole job on data that the program draws itself. Images whose class is their
+//! shape and colour, few of them labelled; an embedding of all of them; partitions of it, in which these and
+//! texture and size can show, as auxiliary tasks; methods compared on held-out images; a report.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ const PRESETS: &[Preset] = &[
         name: "full",
         train: 4000,
         test: 2000,
-        labels: 100,
+        labels: 200,
         validation: 400,
         samples: 1 << 15,
         depth: 8,
@@ -90,6 +90,8 @@ const PRESETS: &[Preset] = &[
     },
 ];
 
+/// The classes: with few labels, what partitions of all images know about colour and shape helps.
+const MAIN: &str = "shape*colour";
 const TASKS: usize = 4;
 const CLUSTERS: usize = 10;
 
@@ -152,13 +154,18 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
 
 fn images(preset: &Preset, out: &Path, output: &Output) -> Result<PathBuf> {
     let path = out.join("data.safetensors");
-    let options = synth::Options { train: preset.train, test: preset.test, ..synth::Options::default() };
+    let options = synth::Options {
+        train: preset.train,
+        test: preset.test,
+        main: MAIN.into(),
+        ..synth::Options::default()
+    };
     if !path.exists() {
         synth::draw(&options)?.write(&path)?;
     }
     let dataset = Dataset::open(&path)?;
     output.note(&format!(
-        "images: {} for training, {} for testing, of {} shapes in several colours, textures and sizes",
+        "images: {} for training, {} for testing, in {} classes ({MAIN}), of several textures and sizes",
         preset.train,
         preset.test,
         dataset.class_names().len()
