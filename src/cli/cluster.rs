@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{DeviceArgs, Output, progress};
 use crate::cluster::{self, Diversity, Embedding, Settings, metrics, partition, tasks};
+use crate::device::Target;
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
 
@@ -52,6 +53,11 @@ pub struct Cluster {
 pub fn run(c: Cluster, output: &Output) -> Result<()> {
     if c.tasks == 0 || c.max_iter == 0 || c.tol.is_nan() || c.tol < 0.0 {
         return Err(Error::usage("--tasks and --max-iter must be at least 1, --tol at least 0"));
+    }
+    if let Target::Cuda(_) = c.device.choice().target {
+        // A device that was asked for must be there; k-means itself runs on the CPU.
+        c.device.open()?;
+        output.note("k-means runs on the CPU in this version");
     }
     let embedding = Embedding::open(&c.emb)?;
     let start = c.init.as_deref().map(|p| Matrix::open(p, "centers")).transpose()?;
