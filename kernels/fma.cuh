@@ -47,7 +47,8 @@ struct Product {
     static __device__ __forceinline__ int column(int j) { return first_column() + (j & 3) + j / 4 * 16; }
 
     __device__ __forceinline__ void add(const float* a, const float* b) {
-#pragma unroll
+// Unrolled, the compiler would load far ahead, into more registers than there are.
+#pragma unroll 1
         for (int group = 0; group < DEPTH / 4; group++) {
             float left[ROWS / 4][4][4];
 #pragma unroll

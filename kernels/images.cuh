@@ -127,7 +127,7 @@ struct Patches {
                 y /= g.stride, x /= g.stride;
             }
             present = present && y < g.height && x < g.width;
-            float* to = tile + Tile::place(Mine::line(i), Mine::term());
+            float* to = tile + Mine::place(i);
             if constexpr (POOLED) {
                 const u8* positions = one ? first_positions : second_positions;
                 Pixel pixel = gradient_pixel(image[i], y, x, g.height, g.width, positions);
@@ -144,7 +144,7 @@ struct Patches {
         if constexpr (POOLED) {
 #pragma unroll
             for (int i = 0; i < Mine::ITEMS; i++) {
-                if (Mine::has(i)) kept.settle(i, tile + Tile::place(Mine::line(i), Mine::term()));
+                if (Mine::has(i)) kept.settle(i, tile + Mine::place(i));
             }
         }
     }
@@ -170,7 +170,7 @@ struct Filters {
             bool present = at < g.columns && position < g.terms;
             u32 filter = g.channels.split(position);
             u32 place = (filter * g.taps + position) * g.columns + at;
-            copy<WIDTH>(tile + Tile::place(Mine::line(), Mine::term(i)), from + (present ? place : 0), present);
+            copy<WIDTH>(tile + Mine::place(i), from + (present ? place : 0), present);
         }
     }
 
@@ -210,7 +210,7 @@ struct Windows {
             x = x * g.stride + column, y = y * g.stride + row;
             present = present && x >= 0 && y >= 0 && x < g.width && y < g.height;
             u32 at = ((image * g.height + y) * g.width + x) * g.channels.divisor + channel;
-            copy<WIDTH>(tile + Tile::place(Mine::line(), Mine::term(i)), from + (present ? at : 0), present);
+            copy<WIDTH>(tile + Mine::place(i), from + (present ? at : 0), present);
         }
     }
 
@@ -246,7 +246,7 @@ struct Upstream {
     __device__ __forceinline__ void settle(float* tile) {
 #pragma unroll
         for (int i = 0; i < Mine::ITEMS; i++) {
-            if (Mine::has(i)) kept.settle(i, tile + Tile::place(Mine::line(), Mine::term(i)));
+            if (Mine::has(i)) kept.settle(i, tile + Mine::place(i));
         }
     }
 };

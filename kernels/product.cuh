@@ -70,7 +70,7 @@ struct Matrix<AlongTerms<LINES>, WIDTH> {
             if (!Mine::has(i)) continue;
             u32 at = line + Mine::line(i);
             bool present = at < lines && term < terms;
-            copy<WIDTH>(tile + Tile::place(Mine::line(i), Mine::term()), from + (present ? at * terms + term : 0),
+            copy<WIDTH>(tile + Mine::place(i), from + (present ? at * terms + term : 0),
                         present);
         }
     }
@@ -94,7 +94,7 @@ struct Matrix<AlongLines<LINES>, WIDTH> {
             if (!Mine::has(i)) continue;
             u32 row = term + Mine::term(i);
             bool present = at < lines && row < terms;
-            copy<WIDTH>(tile + Tile::place(Mine::line(), Mine::term(i)), from + (present ? row * lines + at : 0),
+            copy<WIDTH>(tile + Mine::place(i), from + (present ? row * lines + at : 0),
                         present);
         }
     }

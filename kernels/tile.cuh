@@ -33,12 +33,8 @@ struct AlongTerms {
         return DEPTH == 32 ? (line ^ line >> 3) & 7 : (line >> 1 ^ line >> 3) & 3;
     }
 
-    static __device__ __forceinline__ int place(int line, int term) {
-        return line * DEPTH + ((term >> 2 ^ swizzle(line)) << 2 | (term & 3));
-    }
-
-    // Place of a group of four terms, for a line in two parts of disjoint bits: the first changes with the
-    // thread, the second and the group are known to the compiler.
+    // Place of a group of four terms. The line is in two parts of disjoint bits: one changes with the thread,
+    // one is known to the compiler, which then needs few registers for many places.
     static __device__ __forceinline__ int place(int line, int offset, int group) {
         return (line + offset) * DEPTH + ((swizzle(line) ^ swizzle(offset) ^ group) << 2);
     }
@@ -70,6 +66,10 @@ struct Share<AlongTerms<LINES>, WIDTH_> {
     static __device__ __forceinline__ int term() { return threadIdx.x % RUNS * WIDTH; }
     static __device__ __forceinline__ int line(int item) { return threadIdx.x / RUNS + item * STEP; }
     static __device__ __forceinline__ bool has(int item) { return EVEN || line(item) < LINES; }
+    // As STEP is a power of two, the two summands of a line have no bits in common.
+    static __device__ __forceinline__ int place(int item) {
+        return Tile::place(threadIdx.x / RUNS, item * STEP, term() >> 2) + (term() & 3);
+    }
 };
 
 template <int LINES, int WIDTH_>
@@ -82,6 +82,7 @@ struct Share<AlongLines<LINES>, WIDTH_> {
     static __device__ __forceinline__ int line() { return threadIdx.x % RUNS * WIDTH; }
     static __device__ __forceinline__ int term(int item) { return threadIdx.x / RUNS + item * STEP; }
     static __device__ __forceinline__ bool has(int item) { return EVEN || term(item) < DEPTH; }
+    static __device__ __forceinline__ int place(int item) { return Tile::place(line(), term(item)); }
 };
 
 // Starts a copy of WIDTH elements; zeros where there is nothing to copy. `from` is read only if `present`.

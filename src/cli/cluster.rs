@@ -54,6 +54,7 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
     if c.tasks == 0 || c.max_iter == 0 || c.tol.is_nan() || c.tol < 0.0 {
         return Err(Error::usage("--tasks and --max-iter must be at least 1, --tol at least 0"));
     }
+    let mut device = c.device.open()?;
     let embedding = Embedding::open(&c.emb)?;
     let start = c.init.as_deref().map(|p| Matrix::open(p, "centers")).transpose()?;
     let settings = Settings {
@@ -71,7 +72,6 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
         least_size: c.min_cluster_size,
     };
     let bar = progress::Bar::new("cluster", c.tasks as u64 * c.restarts as u64);
-    let mut device = c.device.open()?;
     let found = cluster::partitions(
         device.as_mut(),
         &embedding,

@@ -1,6 +1,6 @@
-//! `tessera demo`: the whole job on data that the program draws itself. Images whose main label is their
-//! shape, few of them labelled; an embedding of all of them; partitions of it, in which colour, texture and
-//! size can show, as auxiliary tasks; methods compared on held-out images; a report.
+//! `tessera demo`: the whole job on data that the program draws itself. Images whose class is their
+//! shape and colour, few of them labelled; an embedding of all of them; partitions of it, in which these and
+//! texture and size can show, as auxiliary tasks; methods compared on held-out images; a report.
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,8 @@ struct Preset {
     samples: u64,
     depth: usize,
     latent: usize,
+    /// Images of a batch, of the embedding and of the methods.
+    batches: [usize; 2],
     restarts: usize,
     protocol: Recipe,
     steps: u64,
@@ -42,11 +44,12 @@ const PRESETS: &[Preset] = &[
         name: "full",
         train: 4000,
         test: 2000,
-        labels: 100,
+        labels: 200,
         validation: 400,
         samples: 1 << 15,
         depth: 8,
         latent: 8,
+        batches: [64, 100],
         restarts: 5,
         protocol: Recipe::Tuned,
         steps: 300,
@@ -62,14 +65,33 @@ const PRESETS: &[Preset] = &[
         samples: 1 << 10,
         depth: 4,
         latent: 4,
+        batches: [64, 100],
         restarts: 2,
         protocol: Recipe::Paper,
         steps: 30,
         seeds: 2,
         methods: &["stl", "mtl+", "meta-mtl:paper"],
     },
+    Preset {
+        name: "tiny",
+        train: 48,
+        test: 12,
+        labels: 20,
+        validation: 10,
+        samples: 16,
+        depth: 4,
+        latent: 2,
+        batches: [8, 4],
+        restarts: 1,
+        protocol: Recipe::Paper,
+        steps: 2,
+        seeds: 1,
+        methods: &["stl", "mtl+", "meta-mtl:paper"],
+    },
 ];
 
+/// The classes: with few labels, what partitions of all images know about colour and shape helps.
+const MAIN: &str = "shape*colour";
 const TASKS: usize = 4;
 const CLUSTERS: usize = 10;
 
@@ -78,7 +100,8 @@ pub struct Demo {
     /// Folder for everything that the demo makes [default: tessera-demo].
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
+    /// full, a few minutes; smoke, a few seconds, too short to learn much; tiny, a few steps for trying out slow
+    /// devices [default: full].
     #[arg(long, value_parser = preset_names())]
     preset: Option<String>,
     #[command(flatten)]
@@ -109,6 +132,7 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
             labels: Some(LabelBudget::Count(preset.labels)),
             validation: Some(preset.validation),
             steps: Some(preset.steps),
+            batch: Some(preset.batches[1]),
             ..Settings::default()
         },
         tasks: Some(tasks.display().to_string()),
@@ -130,13 +154,18 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
 
 fn images(preset: &Preset, out: &Path, output: &Output) -> Result<PathBuf> {
     let path = out.join("data.safetensors");
-    let options = synth::Options { train: preset.train, test: preset.test, ..synth::Options::default() };
+    let options = synth::Options {
+        train: preset.train,
+        test: preset.test,
+        main: MAIN.into(),
+        ..synth::Options::default()
+    };
     if !path.exists() {
         synth::draw(&options)?.write(&path)?;
     }
     let dataset = Dataset::open(&path)?;
     output.note(&format!(
-        "images: {} for training, {} for testing, of {} shapes in several colours, textures and sizes",
+        "images: {} for training, {} for testing, in {} classes ({MAIN}), of several textures and sizes",
         preset.train,
         preset.test,
         dataset.class_names().len()
@@ -157,6 +186,7 @@ fn embedding(
         samples: preset.samples,
         depth: preset.depth,
         latent: preset.latent,
+        batch: preset.batches[0],
         size: 16,
         rate: 1e-3,
         ..embed::Request::new(embed::Method::named("acai")?)

@@ -4,13 +4,10 @@ use serde_json::json;
 
 use super::Output;
 use crate::device::cpu::simd;
-use crate::device::cuda::{compile, driver};
+use crate::device::cuda::{OLDEST, compile, driver};
 use crate::device::{self, Choice, Cpu, Device, Target};
 use crate::error::{Error, Result};
 use crate::run::environment;
-
-/// Oldest compute capability that the kernels are written for.
-const OLDEST: u32 = 80;
 
 /// One line of the examination.
 struct Finding {

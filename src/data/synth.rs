@@ -121,17 +121,17 @@ impl Drawn {
         let [shape, colour, texture, large] = self.0;
         let mut between = |low: f64, high: f64| low + (high - low) * random.next_f64();
         // The picture is the square from -1 to 1.
-        let radius = if large == 1 { between(0.62, 0.8) } else { between(0.38, 0.5) };
-        let slack = 0.95 - radius;
+        let radius = if large == 1 { between(0.7, 0.8) } else { between(0.5, 0.6) };
+        let slack = 0.9 * (0.95 - radius);
         let centre = [between(-slack, slack), between(-slack, slack)];
-        let turn = between(-0.6, 0.6);
+        let turn = between(-0.5, 0.5);
         let hue = [0.0, 0.33, 0.62, 0.16][colour] + between(-0.05, 0.05);
-        let bright = rgb(hue, between(0.45, 0.9), between(0.55, 1.0));
-        let dark = bright.map(|c| c * 0.35);
+        let bright = rgb(hue, between(0.45, 0.9), between(0.7, 1.0));
+        let dark = bright.map(|c| c * 0.5);
         let phase = between(0.0, 1.0);
-        let ground = rgb(between(0.0, 1.0), between(0.0, 0.5), between(0.1, 0.7));
+        let ground = rgb(between(0.0, 1.0), between(0.0, 0.5), between(0.05, 0.12));
         let slope = [between(-0.25, 0.25), between(-0.25, 0.25)];
-        let noise = between(0.02, 0.12);
+        let noise = between(0.02, 0.08);
         let (sin, cos) = turn.sin_cos();
         for (at, pixel) in out.chunks_exact_mut(3).enumerate() {
             let (row, column) = (at / size, at % size);
@@ -173,13 +173,13 @@ fn inside(shape: usize, u: f64, v: f64) -> bool {
 
 /// Is a point of the object on the dark part of its texture?
 fn is_dark(texture: usize, u: f64, v: f64, phase: f64) -> bool {
-    let wave = |t: f64| (t * 2.2 + phase).rem_euclid(1.0) < 0.5;
+    let wave = |t: f64| (t * 1.4 + phase).rem_euclid(1.0) < 0.5;
     match texture {
         0 => false,
         1 => wave(u + v),
         2 => wave(u) != wave(v),
         _ => {
-            let cell = |t: f64| (t * 2.6 + phase).rem_euclid(1.0) - 0.5;
+            let cell = |t: f64| (t * 1.6 + phase).rem_euclid(1.0) - 0.5;
             cell(u).hypot(cell(v)) < 0.3
         }
     }

@@ -94,7 +94,7 @@ fn check(name: &str, course: fn(Box<dyn Device>) -> Course) {
         return;
     }
     let cuda = |mode| course(Box::new(harness::open(CudaOptions { mode, ..CudaOptions::default() })));
-    let (exact, _) = course(Box::new(Cpu::<f32>::default()));
+    let (exact, _) = course(Box::<Cpu<f32>>::default());
     let (losses, parameters) = cuda(Mode::Graph);
     let mut worst: f64 = 0.0;
     for (step, (found, exact)) in losses.iter().zip(&exact).enumerate() {

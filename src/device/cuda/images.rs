@@ -128,10 +128,14 @@ impl Images {
         }
     }
 
-    /// What is done to each image, in bits.
-    pub fn flags<'a>(&self, rows: &'a [u32], visit: &'a Visit) -> impl Iterator<Item = u32> + use<'a> {
+    /// What is done to the images at some positions of a batch, in bits.
+    pub fn flags<'a>(
+        &self,
+        positions: std::ops::Range<usize>,
+        visit: &'a Visit,
+    ) -> impl Iterator<Item = u32> + use<'a> {
         let channels = self.canvas.channels as usize;
-        (0..rows.len()).map(move |i| {
+        positions.map(move |i| {
             let change = visit.change(i, channels);
             (if change.mirrored { MIRRORED } else { 0 }) | (if change.grey { GREY } else { 0 })
         })

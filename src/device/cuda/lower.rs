@@ -342,3 +342,88 @@ pub fn fits(plan: &Plan) -> bool {
     let places = plan.steps.iter().flat_map(|s| s.reads.iter().chain(&s.writes).chain([&s.workspace]));
     places.into_iter().all(|p| p.len * plan.size_of(p.kind) < 1 << 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tape::Tape;
+    use crate::tape::plan::Options;
+
+    fn plan(tape: &Tape) -> Plan {
+        let workspace = |kernel: &Kernel| workspace(kernel, Precision::F32);
+        let options = Options { real_size: 4, fuse: true, fence: 0, workspace: &workspace };
+        Plan::new(tape, &options).unwrap()
+    }
+
+    /// Values and momenta of `sizes`, updated by gradients.
+    fn updates(sizes: &[usize]) -> Plan {
+        let mut t = Tape::new();
+        let rate = t.input("rate", []);
+        for (i, &n) in sizes.iter().enumerate() {
+            let [value, momentum, gradient] =
+                ["value", "momentum", "gradient"].map(|name| t.input(format!("{name}{i}"), [n]));
+            let kept = t.scale(momentum, 0.9);
+            let new = t.add(kept, gradient);
+            let wide = t.broadcast_to(rate, [n]);
+            let change = t.mul(wide, new);
+            let moved = t.sub(value, change);
+            t.assign(momentum, new);
+            t.assign(value, moved);
+        }
+        plan(&t)
+    }
+
+    #[test]
+    fn updates_of_all_parameters_are_one_launch_for_each_kind() {
+        let plan = updates(&[7, 5000, 64, 1, 300]);
+        assert_eq!(plan.steps.len(), 10);
+        let tasks = tasks(&plan, Precision::F32);
+        // The value's update divides by the number of elements of a repeat, which differs between tensors.
+        let momenta: Vec<_> = tasks.iter().filter(|t| t.steps.len() == 5).collect();
+        assert!(!momenta.is_empty() && tasks.len() <= 6, "{} tasks", tasks.len());
+        let launch = &momenta[0].launches[0];
+        // Blocks of 1024 elements: 1 + 5 + 1 + 1 + 1.
+        assert_eq!(launch.grid, [9, 1, 1]);
+        let Argument::Table(table) = &launch.arguments[1] else { panic!("a table of segments") };
+        assert_eq!(table.len(), 5 * 4);
+        assert_eq!(table[7], Argument::U64(5000 | 1 << 32));
+        assert_eq!(table[11], Argument::U64(64 | 6 << 32));
+        let steps: usize = tasks.iter().map(|t| t.steps.len()).sum();
+        assert_eq!(steps, 10);
+    }
+
+    #[test]
+    fn steps_that_depend_on_each_other_stay_in_order() {
+        let mut t = Tape::new();
+        let x = t.input("x", [8]);
+        let mut y = x;
+        for i in 0..4 {
+            y = t.scale(y, 2.0);
+            t.output(format!("y{i}"), y);
+        }
+        let plan = plan(&t);
+        let tasks = tasks(&plan, Precision::F32);
+        assert_eq!(tasks.iter().map(|t| t.steps.clone()).collect::<Vec<_>>(), [[0], [1], [2], [3]]);
+    }
+
+    #[test]
+    fn passes_of_a_sum_end_at_one_part_within_their_workspace() {
+        for (outer, count, inner) in [(1, 2000, 1), (1, 10_000_000, 1), (3, 100_000, 64), (2, 5, 1000)] {
+            let kernel = Kernel::Sum { outer, count, inner };
+            let (all, room) = (launches(&kernel, Precision::F32), workspace(&kernel, Precision::F32));
+            for (i, launch) in all.iter().enumerate() {
+                let last = i + 1 == all.len();
+                match launch.arguments[6] {
+                    Argument::Write(0) => assert!(last),
+                    Argument::Workspace(at) => {
+                        assert!(!last && at % 4 == 0);
+                        assert!(at + launch.grid[0] as usize * inner <= room);
+                    }
+                    ref other => panic!("{other:?}"),
+                }
+            }
+            let shortest = launches(&Kernel::Sum { outer: 9, count: 1, inner: 1 }, Precision::F32);
+            assert_eq!(shortest[0].grid, [1, 1, 1]);
+        }
+    }
+}

@@ -86,6 +86,12 @@ pub struct Cuda {
     context: Arc<Context>,
 }
 
+/// Oldest compute capability that the kernels are written for, `80` for 8.0.
+pub const OLDEST: u32 = 80;
+
+/// Rows of a batch that are sent at once; two words each fit the parameter block.
+const ROWS: usize = 4096;
+
 /// Bytes of an element.
 fn size_of_kind(kind: Kind) -> usize {
     match kind {
@@ -99,6 +105,15 @@ impl Cuda {
         driver::version()?;
         compile::version()?;
         let context = Context::open(options.ordinal)?;
+        let found = &context.properties;
+        if found.architecture < OLDEST {
+            let digits = |a: u32| format!("{}.{}", a / 10, a % 10);
+            let (have, need) = (digits(found.architecture), digits(OLDEST));
+            return Err(Error::Device(format!(
+                "CUDA cannot be had: {} has compute capability {have}; the kernels need {need}",
+                found.name
+            )));
+        }
         let stream = Stream::new(&context)?;
         let mut modules = Modules::new(&context)?;
         let plain = |file: &'static str, entry: &'static str| launch::Function {
@@ -168,6 +183,36 @@ impl Cuda {
             }
         };
         self.stream.download(bytes, from).map_err(|e| self.explain(e))
+    }
+
+    /// Makes the part of a batch that begins at position `first`, at an address, before the next run.
+    fn fill_part(
+        &mut self,
+        set: ImageSet,
+        pixels: &Pixels<'_>,
+        rows: &[u32],
+        visit: &Visit,
+        first: usize,
+        to: u64,
+    ) -> Result<()> {
+        let resident = self.images[set.0].is_resident();
+        let full = {
+            let waiting = self.waiting.borrow();
+            // One batch of a set that is not on the device at a time: they share a buffer there.
+            let busy = |f: &Fill| f.into() == to || (!resident && f.set() == set.0);
+            !waiting.parameters.has_room(8 * rows.len()) || waiting.fills.iter().any(busy)
+        };
+        if full {
+            self.flush()?;
+        }
+        let sent = self.images[set.0].send_ahead(&self.stream, pixels, rows)?;
+        let waiting = self.waiting.get_mut();
+        let row = |(i, &row): (usize, &u32)| if sent { i as u32 } else { row };
+        let first_row = waiting.parameters.keep(rows.iter().enumerate().map(row));
+        let flags = self.images[set.0].flags(first..first + rows.len(), visit);
+        let first_flag = waiting.parameters.keep(flags);
+        waiting.fills.push(Fill::new(set.0, to, rows.len(), first_row, first_flag));
+        Ok(())
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<()> {
@@ -342,23 +387,11 @@ impl Device for Cuda {
             return Err(Error::Device(format!("a batch of {len} elements does not fit its buffer")));
         }
         images.check(rows)?;
-        let resident = images.is_resident();
-        let words = 2 * rows.len();
-        let full = {
-            let waiting = self.waiting.borrow();
-            // One batch of a set that is not on the device at a time: they share a buffer there.
-            let busy = |f: &Fill| f.into() == to || (!resident && f.set() == set.0);
-            !waiting.parameters.has_room(4 * words) || waiting.fills.iter().any(busy)
-        };
-        if full {
-            self.flush()?;
+        // Rows travel in the parameter block, so that a batch of very many goes in parts.
+        for (part, rows) in rows.chunks(ROWS).enumerate() {
+            let to = to + 4 * self.images[set.0].batch_len(part * ROWS) as u64;
+            self.fill_part(set, pixels, rows, visit, part * ROWS, to)?;
         }
-        let sent = self.images[set.0].send_ahead(&self.stream, pixels, rows)?;
-        let waiting = self.waiting.get_mut();
-        let row = |(i, &row): (usize, &u32)| if sent { i as u32 } else { row };
-        let first_row = waiting.parameters.keep(rows.iter().enumerate().map(row));
-        let first_flag = waiting.parameters.keep(self.images[set.0].flags(rows, visit));
-        waiting.fills.push(Fill::new(set.0, to, rows.len(), first_row, first_flag));
         Ok(())
     }
 

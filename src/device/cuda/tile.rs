@@ -114,11 +114,18 @@ impl Product {
         self.rows.div_ceil(tile.rows) * self.columns.div_ceil(tile.columns)
     }
 
-    /// Does a thread of a block have registers enough?
+    /// Does a thread of a block have registers enough? Single precision needs more of them to feed as many
+    /// sums.
     fn fits(&self, tile: &Tile) -> bool {
-        let items = tile.rows * self.depth() / self.a.width / (32 * tile.warps[0] * tile.warps[1]);
-        let largest = self.precision == Precision::F32 && tile.columns == 128;
-        !largest && items * self.a.registers <= 32
+        let threads = 32 * tile.warps[0] * tile.warps[1];
+        let (sums, items) =
+            (tile.rows * tile.columns / threads, tile.rows * self.depth() / self.a.width / threads);
+        let spare = match self.precision {
+            Precision::F32 if tile.columns == 128 => return false,
+            Precision::F32 if sums == 64 => 16,
+            _ => 32,
+        };
+        items * self.a.registers <= spare
     }
 
     fn parts(&self, tile: &Tile) -> usize {
