@@ -16,7 +16,7 @@ use super::launch::{Function, Source};
 use super::modules::Modules;
 use crate::device::kmeans::{Loaded, Runs};
 use crate::error::{Error, Result};
-use queue::{Array, Queue, Value};
+use queue::{Array, Queue};
 use runs::{Report, SideBySide};
 
 /// As in the kernels: points that are summed together, and parts of ordered sums.
@@ -26,7 +26,7 @@ const PARTS: usize = 16;
 /// A part is a multiple of this, as on the CPU.
 const WIDEST: usize = 64;
 
-/// Rows of numbers for [`Shape::assign`] are multiples of a sector of memory.
+/// Rows of centred points and of centres are multiples of a sector of memory.
 const PITCH: usize = 8;
 
 /// Runs side by side at most; more would not make a GPU faster.
