@@ -23,6 +23,7 @@ pub mod methods;
 pub mod nn;
 pub mod ops;
 pub mod optim;
+pub mod pixels;
 pub mod random;
 pub mod report;
 pub mod run;

@@ -18,6 +18,7 @@ fn steps_allocate_nothing_after_the_first() {
             inner_steps: 2,
             tasks: 2,
             repeats: 5,
+            device: tessera::device::Choice::CPU,
         };
         let figures = pool.install(|| step::measure(&request)).unwrap();
         assert_eq!(figures.allocations, 0, "{net} {rule}");

@@ -5,6 +5,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tessera::cluster::partition::{Metric, Request};
 use tessera::cluster::{Diversity, Embedding, Fit, Settings, embedding, fit, metrics, partitions};
+use tessera::device::Cpu;
 use tessera::device::cpu::nearest::Points;
 use tessera::random::{Purpose, Stream};
 
@@ -154,7 +155,7 @@ proptest! {
         let diversity = [Diversity::Scale, Diversity::Half, Diversity::Grow, Diversity::None][device];
         let request = Request { tasks: 4, diversity, settings: Settings { seed, ..settings(k) }, replacement, least_size: least };
         let (_folder, embedding) = file(&points(n, d, seed), d);
-        let all = partitions(&embedding, &request, None, |_, _, _| {}).unwrap();
+        let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _, _| {}).unwrap();
         prop_assert_eq!(all.len(), 4);
         for (t, p) in all.iter().enumerate() {
             let wanted = if diversity == Diversity::Grow { [2, 5, 10, 15][t] } else { k };
@@ -230,7 +231,7 @@ fn scaled_columns_divide_the_inertia_by_three() {
         replacement: false,
         least_size: 0,
     };
-    let all = partitions(&embedding, &request, None, |_, _, _| {}).unwrap();
+    let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _, _| {}).unwrap();
     let mean = all[1..].iter().map(|p| p.inertia).sum::<f64>() / 8.0;
     // A mean of 96 w² is off by 0.03; that of eight of them by 0.011.
     assert!((mean / all[0].inertia - 1.0 / 3.0).abs() < 0.04, "{}", mean / all[0].inertia);

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::Times;
-use crate::device::Cpu;
-use crate::device::{HostSlice, Session};
+use crate::device::{self, Choice, HostSlice, Session};
 use crate::error::{Error, Result};
 use crate::ops::convolution::Geometry;
 use crate::tape::Tape;
@@ -26,7 +25,12 @@ pub const LAYERS: &[(usize, usize, usize)] =
     &[(3, 64, 32), (64, 128, 16), (3, 32, 64), (32, 32, 32), (32, 32, 16), (64, 64, 32), (128, 128, 16)];
 
 /// Forward, input gradient and weight gradient of a 3×3 convolution with padding 1.
-pub fn measure((c, k, size): (usize, usize, usize), batch: usize, repeats: usize) -> Result<Vec<Figures>> {
+pub fn measure(
+    (c, k, size): (usize, usize, usize),
+    batch: usize,
+    repeats: usize,
+    device: &Choice,
+) -> Result<Vec<Figures>> {
     let geometry = Geometry::new(Shape::new(&[batch, size, size, c]), Shape::new(&[k, 3, 3, c]), 1, 1)
         .map_err(|e| Error::shape("conv2d", e))?;
     let mut all = Vec::new();
@@ -47,7 +51,7 @@ pub fn measure((c, k, size): (usize, usize, usize), batch: usize, repeats: usize
             }
         };
         tape.output("result", result);
-        let mut session = Session::new(Box::new(Cpu::<f32>::default()));
+        let mut session = Session::new(device::open(device)?);
         let program = session.prepare(&tape)?;
         let bound = session.bind(program, str::to_string)?;
         for (name, len) in

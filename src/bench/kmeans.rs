@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::cluster::kmeans::{Settings, fit};
-use crate::device::cpu::nearest::Points;
+use crate::cluster::kmeans::{Question, Settings, fit_all};
+use crate::device::Device;
+use crate::error::Result;
 use crate::random::{Purpose, Stream};
 
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +20,7 @@ pub struct Figures {
     /// What one more iteration costs: the difference to a fit of half as many.
     pub marginal_ms_per_iteration: f64,
     pub inertia: f64,
+    pub device: String,
 }
 
 /// Overlapping Gaussian blobs in 24 dimensions with noise in all `d`.
@@ -49,29 +51,37 @@ pub fn rows(values: &[f32], d: usize, k: usize) -> Vec<f64> {
     chosen.iter().flat_map(|&i| &values[i * d..(i + 1) * d]).map(|&v| v.into()).collect()
 }
 
-/// Times fits on this thread's rayon pool.
-pub fn measure(values: &[f32], d: usize, start: &[f64], iterations: usize) -> Figures {
-    let points = Points { values, d, weights: None };
-    let k = start.len() / d;
+/// Times fits on a device (the CPU: on this thread's rayon pool) that has loaded the points.
+pub fn measure(
+    device: &mut dyn Device,
+    values: &[f32],
+    d: usize,
+    start: &[f64],
+    iterations: usize,
+) -> Result<Figures> {
+    let (n, k, described) = (values.len() / d, start.len() / d, device.describe());
+    let points = device.load_points(values, d)?;
+    let question = Question { weights: None, seed: 1, start: Some(start) };
     let run = |iterations: usize| {
         let settings =
             Settings { clusters: k, max_iterations: iterations, tolerance: 0.0, restarts: 1, seed: 1 };
         let begin = Instant::now();
-        let found = fit(&points, &settings, Some(start), |_, _| {});
-        (begin.elapsed().as_secs_f64() * 1e3, found)
+        let found = fit_all(points.as_ref(), n, &[question], &settings, &mut |_, _, _| {})?.remove(0);
+        Ok((begin.elapsed().as_secs_f64() * 1e3, found))
     };
-    run(2);
+    run(2)?;
     let half = iterations / 2;
-    let (short, fewer) = run(half.max(1));
-    let (long, found) = run(iterations);
+    let (short, fewer) = run(half.max(1))?;
+    let (long, found) = run(iterations)?;
     let more = (found.iterations - fewer.iterations).max(1);
-    Figures {
-        n: points.len(),
+    Ok(Figures {
+        n,
         d,
         k,
         iterations: found.iterations,
         ms_per_iteration: long / found.iterations as f64,
         marginal_ms_per_iteration: (long - short) / more as f64,
         inertia: found.inertia,
-    }
+        device: described,
+    })
 }

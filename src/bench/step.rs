@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Times, allocations, peak_bytes};
-use crate::device::{Cpu, Device, HostSlice, Session};
+use crate::device::{self, Choice, Cpu, Device, HostSlice, Session};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::meta::{Hessian, Rule};
@@ -24,6 +24,7 @@ pub struct Request {
     pub inner_steps: usize,
     pub tasks: usize,
     pub repeats: usize,
+    pub device: Choice,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -103,7 +104,7 @@ pub fn measure(request: &Request) -> Result<Figures> {
         constants,
         unlabelled: false,
     };
-    let mut engine = Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, 1)?;
+    let mut engine = Engine::new(device::open(&request.device)?, method, &setup, 1)?;
     for rate in ["rate", "alpha", "beta", "decoder_rate"] {
         engine.set_rate(rate, 1e-3)?;
     }
@@ -121,7 +122,12 @@ pub fn measure(request: &Request) -> Result<Figures> {
 /// How far one exact second-order step of a small net is off in single precision: the distance of the
 /// parameters from those of double precision, relative to how far they moved.
 pub fn precision() -> Result<f64> {
-    let f32s = after_a_step(Box::new(Cpu::<f32>::default()))?;
+    precision_of(Box::new(Cpu::<f32>::default()))
+}
+
+/// The same for another device, against double precision on the CPU.
+pub fn precision_of(device: Box<dyn Device>) -> Result<f64> {
+    let f32s = after_a_step(device)?;
     let f64s = after_a_step(Box::new(Cpu::<f64>::default()))?;
     let (mut apart, mut moved) = (0.0, 0.0);
     for ((start, exact), (_, found)) in f64s.iter().zip(&f32s) {
@@ -194,7 +200,7 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times,
 fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
     let setup = embed::Setup { sizes, batch: request.batch };
     let method = embed::Method::named("acai")?;
-    let mut engine = embed::Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, 1)?;
+    let mut engine = embed::Engine::new(device::open(&request.device)?, method, &setup, 1)?;
     let images = noise(request.batch * sizes.size * sizes.size * sizes.colours);
     engine.load(&images.iter().map(|v| v.clamp(-1.0, 1.0)).collect::<Vec<_>>())?;
     if request.rule == "forward" {
@@ -230,7 +236,7 @@ fn forward(request: &Request, net: Net) -> Result<Figures> {
     let features = net.record(&mut tape, x, &theta);
     let logits = crate::nn::net::decode(&mut tape, features, &phi);
     tape.output("logits", logits);
-    let mut session = Session::new(Box::new(Cpu::<f32>::default()));
+    let mut session = Session::new(device::open(&request.device)?);
     let program = session.prepare(&tape)?;
     let bound = session.bind(program, str::to_string)?;
     for parameter in parameters.iter().chain(&decoder) {

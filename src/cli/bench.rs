@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Output;
+use super::{DeviceArgs, Output};
 use crate::bench;
+use crate::device;
 use crate::error::Result;
 
 #[derive(Args)]
 pub struct Bench {
     #[command(subcommand)]
     what: What,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Subcommand)]
@@ -69,10 +72,11 @@ enum What {
 }
 
 pub fn run(bench: Bench, output: &Output) -> Result<()> {
+    let device = bench.device.choice();
     match bench.what {
         What::Step { net, rule, batch, inner_steps, tasks, repeats } => {
             let batch = batch.unwrap_or_else(|| bench::step::usual_batch(&net));
-            let request = bench::step::Request { net, rule, batch, inner_steps, tasks, repeats };
+            let request = bench::step::Request { net, rule, batch, inner_steps, tasks, repeats, device };
             let f = bench::step::measure(&request)?;
             let text = format!(
                 "{} {} batch {}: median {:.2} ms (p10 {:.2}, p90 {:.2}), {:.1} GFLOP, {:.0} GFLOP/s, {:.0} images/s\n\
@@ -95,11 +99,12 @@ pub fn run(bench: Bench, output: &Output) -> Result<()> {
             output.result(&json!(f), text);
         }
         What::Kmeans { n, d, k, iters, data, init } => {
-            super::cluster::bench((n, d, k, iters), data, init, output)?;
+            let mut device = device::open(&device)?;
+            super::cluster::bench((n, d, k, iters), data, init, device.as_mut(), output)?;
         }
         What::Conv { batch, repeats } => {
             for &layer in bench::conv::LAYERS {
-                for f in bench::conv::measure(layer, batch, repeats)? {
+                for f in bench::conv::measure(layer, batch, repeats, &device)? {
                     let text = format!(
                         "{:>13} {:<12} {:>8.2} ms {:>7.0} GFLOP/s",
                         f.layer, f.direction, f.median_ms, f.gflop_per_s

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress};
+use super::{DeviceArgs, Output, progress};
 use crate::cluster::{self, Diversity, Embedding, Settings, metrics, partition, tasks};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::Matrix;
 
@@ -45,12 +46,15 @@ pub struct Cluster {
     /// Merge clusters of fewer images into the nearest other cluster.
     #[arg(long, default_value_t = 0)]
     min_cluster_size: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(c: Cluster, output: &Output) -> Result<()> {
     if c.tasks == 0 || c.max_iter == 0 || c.tol.is_nan() || c.tol < 0.0 {
         return Err(Error::usage("--tasks and --max-iter must be at least 1, --tol at least 0"));
     }
+    let mut device = c.device.open()?;
     let embedding = Embedding::open(&c.emb)?;
     let start = c.init.as_deref().map(|p| Matrix::open(p, "centers")).transpose()?;
     let settings = Settings {
@@ -68,11 +72,17 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
         least_size: c.min_cluster_size,
     };
     let bar = progress::Bar::new("cluster", c.tasks as u64 * c.restarts as u64);
-    let found = cluster::partitions(&embedding, &request, start.as_ref(), |task, restart, iteration| {
-        if iteration == 0 {
-            bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
-        }
-    })?;
+    let found = cluster::partitions(
+        device.as_mut(),
+        &embedding,
+        &request,
+        start.as_ref(),
+        |task, restart, iteration| {
+            if iteration == 0 {
+                bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
+            }
+        },
+    )?;
     bar.finish();
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),
@@ -118,6 +128,7 @@ pub fn bench(
     (n, d, k, iterations): (usize, usize, usize, usize),
     data: Option<PathBuf>,
     init: Option<PathBuf>,
+    device: &mut dyn Device,
     output: &Output,
 ) -> Result<()> {
     let matrix = data.as_deref().map(|p| Matrix::open(p, "embedding")).transpose()?;
@@ -135,14 +146,15 @@ pub fn bench(
         Some(start) => start.values().iter().map(|&v| v.into()).collect(),
         None => crate::bench::kmeans::rows(values, d, k),
     };
-    let f = crate::bench::kmeans::measure(values, d, &start, iterations);
+    let f = crate::bench::kmeans::measure(device, values, d, &start, iterations)?;
     let text = format!(
-        "{} points, {d} numbers, {k} clusters: {:.2} ms an iteration ({} iterations), {:.2} ms one more, inertia {:.6e}",
+        "{} points, {d} numbers, {k} clusters: {:.2} ms an iteration ({} iterations), {:.2} ms one more, inertia {:.6e}, {}",
         values.len() / d,
         f.ms_per_iteration,
         f.iterations,
         f.marginal_ms_per_iteration,
         f.inertia,
+        f.device,
     );
     output.result(&json!(f), text);
     Ok(())

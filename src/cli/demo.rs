@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress, study};
+use super::{DeviceArgs, Output, progress, study};
 use crate::cluster::{self, Diversity, Embedding, tasks};
 use crate::data::{Dataset, LabelBudget, synth};
-use crate::device::Cpu;
 use crate::embed::{self, train::Files};
 use crate::error::{Error, Result};
 use crate::report;
@@ -31,6 +30,8 @@ struct Preset {
     samples: u64,
     depth: usize,
     latent: usize,
+    /// Images of a batch, of the embedding and of the methods.
+    batches: [usize; 2],
     restarts: usize,
     protocol: Recipe,
     steps: u64,
@@ -48,6 +49,7 @@ const PRESETS: &[Preset] = &[
         samples: 1 << 15,
         depth: 8,
         latent: 8,
+        batches: [64, 100],
         restarts: 5,
         protocol: Recipe::Tuned,
         steps: 300,
@@ -63,10 +65,27 @@ const PRESETS: &[Preset] = &[
         samples: 1 << 10,
         depth: 4,
         latent: 4,
+        batches: [64, 100],
         restarts: 2,
         protocol: Recipe::Paper,
         steps: 30,
         seeds: 2,
+        methods: &["stl", "mtl+", "meta-mtl:paper"],
+    },
+    Preset {
+        name: "tiny",
+        train: 48,
+        test: 12,
+        labels: 20,
+        validation: 10,
+        samples: 16,
+        depth: 4,
+        latent: 2,
+        batches: [8, 4],
+        restarts: 1,
+        protocol: Recipe::Paper,
+        steps: 2,
+        seeds: 1,
         methods: &["stl", "mtl+", "meta-mtl:paper"],
     },
 ];
@@ -81,9 +100,12 @@ pub struct Demo {
     /// Folder for everything that the demo makes [default: tessera-demo].
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
+    /// full, a few minutes; smoke, a few seconds, too short to learn much; tiny, a few steps for trying out slow
+    /// devices [default: full].
     #[arg(long, value_parser = preset_names())]
     preset: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn preset_names() -> clap::builder::PossibleValuesParser {
@@ -97,8 +119,8 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
     std::fs::create_dir_all(&out).map_err(|e| Error::io(&out, "create the folder", e))?;
     interrupt::install()?;
     let data = images(preset, &out, output)?;
-    let embedding = embedding(preset, &out, &data, output)?;
-    let tasks = partitions(preset, &out, &embedding, output)?;
+    let embedding = embedding(preset, &out, &data, d.device, output)?;
+    let tasks = partitions(preset, &out, &embedding, d.device, output)?;
     let entrants = preset.methods.iter().map(|m| m.parse::<Entrant>().map_err(Error::usage));
     let request = Request {
         folder: out.clone(),
@@ -110,12 +132,14 @@ pub fn run(d: Demo, output: &Output) -> Result<()> {
             labels: Some(LabelBudget::Count(preset.labels)),
             validation: Some(preset.validation),
             steps: Some(preset.steps),
+            batch: Some(preset.batches[1]),
             ..Settings::default()
         },
         tasks: Some(tasks.display().to_string()),
         tasks_unlabelled: None,
         trial_steps: Some(preset.steps / 3),
         trial_seeds: 2,
+        device: d.device.choice(),
     };
     output.note(&format!(
         "methods: {} labelled images, {} for validation, {} steps; protocol {}",
@@ -149,20 +173,27 @@ fn images(preset: &Preset, out: &Path, output: &Output) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn embedding(preset: &Preset, out: &Path, data: &Path, output: &Output) -> Result<PathBuf> {
+fn embedding(
+    preset: &Preset,
+    out: &Path,
+    data: &Path,
+    device: DeviceArgs,
+    output: &Output,
+) -> Result<PathBuf> {
     let path = out.join("embedding.safetensors");
     let dataset = Dataset::open(data)?;
     let request = embed::Request {
         samples: preset.samples,
         depth: preset.depth,
         latent: preset.latent,
+        batch: preset.batches[0],
         size: 16,
         rate: 1e-3,
         ..embed::Request::new(embed::Method::named("acai")?)
     };
     let files = Files { resume: true, ..Files::new(&path) };
     let bar = progress::Bar::with_rate("embed", preset.samples, 0, "images");
-    let summary = embed::embed(&dataset, &request, &files, Box::new(Cpu::<f32>::default()), &mut |p| {
+    let summary = embed::embed(&dataset, &request, &files, device.open()?, &mut |p| {
         if p.phase == embed::train::Phase::Training {
             bar.say(p.done, "");
         }
@@ -177,7 +208,13 @@ fn embedding(preset: &Preset, out: &Path, data: &Path, output: &Output) -> Resul
     Ok(path)
 }
 
-fn partitions(preset: &Preset, out: &Path, embedding: &Path, output: &Output) -> Result<PathBuf> {
+fn partitions(
+    preset: &Preset,
+    out: &Path,
+    embedding: &Path,
+    device: DeviceArgs,
+    output: &Output,
+) -> Result<PathBuf> {
     let path = out.join("tasks.safetensors");
     let embedding = Embedding::open(embedding)?;
     let request = cluster::partition::Request {
@@ -193,7 +230,7 @@ fn partitions(preset: &Preset, out: &Path, embedding: &Path, output: &Output) ->
         replacement: false,
         least_size: 0,
     };
-    let found = cluster::partitions(&embedding, &request, None, |_, _, _| {})?;
+    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _, _| {})?;
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),
         ("diversity", Diversity::Scale.to_string()),

@@ -7,9 +7,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, json};
 
-use super::{Output, progress};
+use super::{DeviceArgs, Output, progress};
 use crate::data::{Dataset, LabelBudget};
-use crate::device::Cpu;
 use crate::embed::train::{Files, Phase, Summary};
 use crate::embed::{self, Engine, Method, Pictures, Pool, Request};
 use crate::error::{Error, Result};
@@ -82,6 +81,8 @@ pub struct Embed {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn methods() -> String {
@@ -142,7 +143,7 @@ pub fn run(e: Embed, output: &Output) -> Result<()> {
     let request = e.request()?;
     let dataset = Dataset::open(&e.data)?;
     if e.dry_run {
-        return plan(&request, &dataset, output);
+        return plan(&request, &dataset, e.device, output);
     }
     let files = Files {
         embedding: e.out.clone(),
@@ -152,7 +153,7 @@ pub fn run(e: Embed, output: &Output) -> Result<()> {
     };
     interrupt::install()?;
     let mut bar: Option<(Phase, progress::Bar)> = None;
-    let summary = embed::embed(&dataset, &request, &files, Box::new(Cpu::<f32>::default()), &mut |p| {
+    let summary = embed::embed(&dataset, &request, &files, e.device.open()?, &mut |p| {
         if bar.as_ref().is_none_or(|(phase, _)| *phase != p.phase) {
             let name = if p.phase == Phase::Training { request.method.name } else { "encode" };
             let first = p.done.saturating_sub(request.batch as u64);
@@ -206,7 +207,7 @@ fn report(s: &Summary, e: &Embed, dataset: &Dataset, output: &Output) {
 }
 
 /// What a run would do.
-fn plan(request: &Request, dataset: &Dataset, output: &Output) -> Result<()> {
+fn plan(request: &Request, dataset: &Dataset, device: DeviceArgs, output: &Output) -> Result<()> {
     let pool = request.pool.rows(dataset)?.len();
     if !request.method.is_trained() {
         let [h, w, c] = Pictures::plain(dataset, request.size).shape();
@@ -217,7 +218,7 @@ fn plan(request: &Request, dataset: &Dataset, output: &Output) -> Result<()> {
     let pictures = Pictures::on_canvas(dataset, request.latent_width, request.size)?;
     let [size, _, colours] = pictures.shape();
     let setup = request.setup(pictures.shape());
-    let engine = Engine::new(Box::new(Cpu::<f32>::default()), request.method, &setup, request.seed)?;
+    let engine = Engine::new(device.open()?, request.method, &setup, request.seed)?;
     let parameters: usize = engine.parameters().iter().map(|p| p.len()).sum();
     let (plan, bytes) = (engine.plan(), engine.session().allocated_bytes());
     let (steps, code) = (request.steps(), setup.sizes.code());

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Output;
+use super::{DeviceArgs, Output};
 use crate::data::import::read_image;
 use crate::data::{Dataset, Images, Part};
-use crate::device::{Cpu, HostSlice, Session};
+use crate::device::{HostSlice, Session};
 use crate::error::{Error, Result};
 use crate::run::{Evaluator, Model, folder, trainer};
 
@@ -30,6 +30,8 @@ pub struct Eval {
     /// Also write probabilities, predictions and labels to this file.
     #[arg(short, long)]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Args)]
@@ -42,6 +44,8 @@ pub struct Predict {
     /// Classes to print for each image, the most probable first.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// A model on a device.
@@ -51,14 +55,14 @@ struct Loaded {
     evaluator: Evaluator,
 }
 
-fn load(run: &Path) -> Result<Loaded> {
+fn load(run: &Path, device: DeviceArgs) -> Result<Loaded> {
     let path = if run.is_dir() { run.join(folder::WEIGHTS) } else { run.to_path_buf() };
     if run.is_dir() && !path.exists() && run.join(folder::CONFIG).exists() {
         let advice = format!("`tessera train --run {} --resume` finishes it", run.display());
         return Err(Error::usage(format!("the run in {} is not finished: {advice}", run.display())));
     }
     let model = Model::open(&path)?;
-    let mut session = Session::new(Box::new(Cpu::<f32>::default()));
+    let mut session = Session::new(device.open()?);
     let evaluator = Evaluator::new(&mut session, model.net, model.classes.len())?;
     for (parameter, values) in &model.parameters {
         session.write(&parameter.name, HostSlice::F32(values))?;
@@ -67,7 +71,7 @@ fn load(run: &Path) -> Result<Loaded> {
 }
 
 pub fn eval(e: Eval, output: &Output) -> Result<()> {
-    let mut loaded = load(&e.run)?;
+    let mut loaded = load(&e.run, e.device)?;
     let dataset = Dataset::open(&e.data)?;
     let (net, classes) = (loaded.model.net, &loaded.model.classes);
     if dataset.image_shape() != net.input {
@@ -134,7 +138,7 @@ pub fn eval(e: Eval, output: &Output) -> Result<()> {
 }
 
 pub fn predict(p: Predict, output: &Output) -> Result<()> {
-    let mut loaded = load(&p.run)?;
+    let mut loaded = load(&p.run, p.device)?;
     let classes = &loaded.model.classes;
     for path in &p.images {
         let bytes = read_image(path, loaded.model.net.input)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::Output;
+use super::{DeviceArgs, Output};
 use crate::error::Result;
 use crate::meta::{Hessian, Rule};
 use crate::run::gradient::{Request, compute};
@@ -44,6 +44,8 @@ pub struct Gradient {
     /// Arithmetic and stored gradients.
     #[arg(long, default_value = "f32")]
     dtype: Precision,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 pub fn run(g: Gradient, output: &Output) -> Result<()> {
@@ -53,6 +55,7 @@ pub fn run(g: Gradient, output: &Output) -> Result<()> {
         hessian: g.hessian,
         through: g.through,
         double: g.dtype == Precision::F64,
+        device: g.device.choice(),
     };
     let losses = compute(&request, &g.params, &g.batch, &g.out)?;
     let text = format!(

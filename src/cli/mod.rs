@@ -4,6 +4,7 @@ mod bench;
 mod cluster;
 mod data;
 mod demo;
+mod device;
 mod doctor;
 mod embed;
 mod eval;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use device::DeviceArgs;
 pub use output::Output;
 
 use crate::error::{Error, Result};

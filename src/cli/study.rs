@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress, train};
+use super::{DeviceArgs, Output, progress, train};
 use crate::error::{Error, Result};
 use crate::report;
 use crate::run::interrupt;
@@ -40,6 +40,8 @@ pub struct Study {
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     trial_seeds: u16,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -66,6 +68,7 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
         tasks_unlabelled: s.tasks_unlabelled,
         trial_steps: s.trial_steps,
         trial_seeds: s.trial_seeds.into(),
+        device: s.device.choice(),
     };
     if s.protocol == Recipe::Tuned && request.common.validation.unwrap_or(0) == 0 {
         return Err(Error::usage(

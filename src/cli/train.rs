@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Output, progress};
+use super::{DeviceArgs, Output, progress};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::run::settings::{Config, Settings};
@@ -32,6 +32,8 @@ pub struct Train {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     checkpoint_every: u64,
     #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -46,10 +48,10 @@ pub fn run(t: Train, output: &Output) -> Result<()> {
     }
     let config = resolve(&settings)?;
     if t.dry_run {
-        return plan(&config, output);
+        return plan(&config, t.device, output);
     }
     let folder = t.run.ok_or_else(|| Error::usage("no folder given for the run: --run DIR"))?;
-    let mut trainer = Trainer::create(config, &folder)?;
+    let mut trainer = Trainer::create(config, &folder, t.device.open()?)?;
     trainer.checkpoint_every = Duration::from_secs(t.checkpoint_every);
     finish(trainer, &folder, output)
 }
@@ -88,7 +90,7 @@ fn resume(t: Train, output: &Output) -> Result<()> {
     if t.settings.epochs.is_some() {
         return Err(Error::usage("say the new length of a resumed run in --steps"));
     }
-    let mut trainer = Trainer::resume(&folder, t.settings.steps)?;
+    let mut trainer = Trainer::resume(&folder, t.settings.steps, t.device.open()?)?;
     trainer.checkpoint_every = Duration::from_secs(t.checkpoint_every);
     finish(trainer, &folder, output)
 }
@@ -125,8 +127,8 @@ fn text(o: &Outcome, folder: &std::path::Path) -> String {
     )
 }
 
-fn plan(config: &Config, output: &Output) -> Result<()> {
-    let prepared = trainer::prepare(config)?;
+fn plan(config: &Config, device: DeviceArgs, output: &Output) -> Result<()> {
+    let prepared = trainer::prepare(config, device.open()?)?;
     let engine = &prepared.engine;
     let count: usize = engine.parameters().iter().map(crate::nn::Parameter::len).sum();
     let mut text = format!("{}\n", config.to_toml()?);

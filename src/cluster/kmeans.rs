@@ -1,10 +1,10 @@
 //! Lloyd's k-means as scikit-learn runs it: stop when no label changes or the centres move less than
 //! `tolerance` times the mean variance of a feature; keep the restart of least inertia.
 
-use rayon::prelude::*;
-
 use super::seeding;
-use crate::device::cpu::nearest::{Pass, Points};
+use crate::device::cpu::nearest::{OnHost, Points};
+use crate::device::kmeans::{Loaded, Runs, Step};
+use crate::error::Result;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,8 +29,18 @@ pub struct Fit {
     pub converged: bool,
 }
 
-/// Clusters the points; `start` gives the centres to start from `[k, d]` in the weighted space, and then
-/// there is one restart. `progress` is told the restart and the iteration.
+/// One of several clusterings of the same points.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Points are compared as `x ∘ weights`, if there are weights.
+    pub weights: Option<&'a [f32]>,
+    pub seed: u64,
+    /// Centres to start from `[k, d]` in the weighted space; then there is one restart.
+    pub start: Option<&'a [f64]>,
+}
+
+/// Clusters the points on the CPU; `start` gives the centres to start from `[k, d]` in the weighted space, and
+/// then there is one restart. `progress` is told the restart and the iteration.
 ///
 /// # Panics
 /// If there are no points, no clusters, or more clusters than points.
@@ -40,135 +50,165 @@ pub fn fit(
     start: Option<&[f64]>,
     mut progress: impl FnMut(usize, usize),
 ) -> Fit {
-    assert!(settings.clusters > 0 && settings.clusters <= points.len(), "as many points as clusters");
-    let variance = if settings.tolerance > 0.0 { mean_variance(points) } else { 0.0 };
-    let limit = settings.tolerance * variance;
-    let mut pass = Pass::new(*points, settings.clusters);
-    let mut best: Option<Fit> = None;
-    let restarts = if start.is_some() { 1 } else { settings.restarts.max(1) };
-    for restart in 0..restarts {
-        let centres = match start {
-            Some(start) => start.to_vec(),
-            None => seeding::seed(points, settings.clusters, settings.seed, restart as u64),
+    let question = Question { weights: points.weights, seed: settings.seed, start };
+    let loaded = OnHost::new(points.values, points.d);
+    let fits = fit_all(&loaded, points.len(), &[question], settings, &mut |_, r, i| progress(r, i));
+    fits.ok().and_then(|mut fits| fits.pop()).unwrap_or_else(|| unreachable!("the CPU does not fail"))
+}
+
+/// Answers all questions about `n` points with the settings (but the seed), as many runs at once as the device
+/// takes. `progress` is told the question, the restart and the iteration.
+///
+/// # Panics
+/// If there are no points, no clusters, or more clusters than points.
+pub fn fit_all(
+    points: &dyn Loaded,
+    n: usize,
+    questions: &[Question<'_>],
+    settings: &Settings,
+    progress: &mut dyn FnMut(usize, usize, usize),
+) -> Result<Vec<Fit>> {
+    let k = settings.clusters;
+    assert!(k > 0 && k <= n, "as many points as clusters");
+    let weights: Vec<Option<&[f32]>> = questions.iter().map(|q| q.weights).collect();
+    let limits: Vec<f64> = if settings.tolerance > 0.0 {
+        let moments = points.moments()?;
+        weights.iter().map(|w| settings.tolerance * mean_variance(&moments, n, *w)).collect()
+    } else {
+        vec![0.0; questions.len()]
+    };
+    let restarts = |q: &Question<'_>| if q.start.is_some() { 1 } else { settings.restarts.max(1) };
+    let all: Vec<(usize, usize)> =
+        questions.iter().enumerate().flat_map(|(q, of)| (0..restarts(of)).map(move |r| (q, r))).collect();
+    let mut best: Vec<Option<Fit>> = vec![None; questions.len()];
+    let mut before: Option<(Vec<usize>, Box<dyn Runs + '_>)> = None;
+    for batch in all.chunks(points.most_runs(k).max(1)) {
+        let spaces: Vec<usize> = batch.iter().map(|&(q, _)| q).collect();
+        // Memory of other runs is given back first.
+        let mut runs = match before.take().filter(|(of, _)| *of == spaces) {
+            Some((_, runs)) => runs,
+            None => points.runs(&weights, &spaces, k)?,
         };
-        let found =
-            lloyd(points, centres, settings.max_iterations, limit, &mut pass, |i| progress(restart, i));
-        if best.as_ref().is_none_or(|b| found.inertia < b.inertia) {
-            best = Some(found);
+        let starts: Vec<&[f64]> = batch.iter().filter_map(|&(q, _)| questions[q].start).collect();
+        if starts.len() == batch.len() {
+            runs.start(&starts)?;
+        } else {
+            assert!(starts.is_empty(), "all questions have starting centres or none has");
+            let draws = batch.iter().map(|&(q, r)| seeding::draws(n, k, questions[q].seed, r as u64));
+            runs.seed(&draws.collect::<Vec<_>>())?;
         }
+        let limits: Vec<f64> = spaces.iter().map(|&q| limits[q]).collect();
+        let ends = lloyd(runs.as_mut(), settings.max_iterations, &limits, &mut |run, iteration| {
+            progress(batch[run].0, batch[run].1, iteration);
+        })?;
+        for (run, (&(question, _), end)) in batch.iter().zip(&ends).enumerate() {
+            let best = &mut best[question];
+            if best.as_ref().is_none_or(|b| end.inertia < b.inertia) {
+                *best = Some(Fit {
+                    centres: runs.centres(run)?,
+                    labels: runs.labels(run)?,
+                    inertia: end.inertia,
+                    iterations: end.iterations,
+                    converged: end.converged,
+                });
+            }
+        }
+        before = Some((spaces, runs));
     }
-    best.unwrap_or_else(|| unreachable!("there is at least one restart"))
+    Ok(best.into_iter().flatten().collect())
 }
 
+/// The labels of the nearest of `centres [k, d]`, in the space of the weights.
+pub(super) fn nearest(
+    points: &dyn Loaded,
+    weights: Option<&[f32]>,
+    k: usize,
+    centres: &[f64],
+) -> Result<Vec<u32>> {
+    let mut runs = points.runs(&[weights], &[0], k)?;
+    runs.start(&[centres])?;
+    runs.assign(&[0])?;
+    runs.labels(0)
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    iterations: usize,
+    converged: bool,
+    inertia: f64,
+}
+
+/// Lloyd's iterations of runs side by side, each until it stops by itself or reaches `most`.
 fn lloyd(
-    points: &Points<'_>,
-    mut centres: Vec<f64>,
-    max_iterations: usize,
-    limit: f64,
-    pass: &mut Pass<'_>,
-    mut progress: impl FnMut(usize),
-) -> Fit {
-    pass.restart();
-    let (mut sums, mut counts) = (vec![0.0; centres.len()], vec![0; centres.len() / points.d]);
-    let (mut iterations, mut converged, mut settled) = (0, false, false);
-    while iterations < max_iterations && !converged {
-        progress(iterations);
-        let outcome = pass.assign(&centres, true);
-        pass.totals(&mut sums, &mut counts);
-        if counts.contains(&0) {
-            relocate(points, &centres, pass.labels(), &mut sums, &mut counts);
+    runs: &mut dyn Runs,
+    most: usize,
+    limits: &[f64],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<End>> {
+    let mut ends = vec![End::default(); limits.len()];
+    let mut open: Vec<usize> = (0..limits.len()).collect();
+    // Runs whose labels are not yet those of their centres.
+    let mut unsettled = Vec::new();
+    for iteration in 0..most {
+        if open.is_empty() {
+            break;
         }
-        let moved = average(points, &sums, &counts, &mut centres);
-        iterations += 1;
-        // Labels that did not change are already those of the new centres.
-        settled = outcome.changed == 0;
-        converged = settled || moved <= limit;
-    }
-    if !settled {
-        pass.assign(&centres, false);
-    }
-    let labels = pass.labels().to_vec();
-    let inertia = points.inertia(&centres, &labels);
-    Fit { centres, labels, inertia, iterations, converged }
-}
-
-/// New centres from sums; the sum of the squared movements.
-fn average(points: &Points<'_>, sums: &[f64], counts: &[u64], centres: &mut [f64]) -> f64 {
-    let d = points.d;
-    let largest = (0..counts.len()).rev().max_by_key(|&k| counts[k]).unwrap_or(0);
-    let total = counts.iter().sum::<u64>() as f64;
-    let mut moved = 0.0;
-    for (k, centre) in centres.chunks_mut(d).enumerate() {
-        for (j, c) in centre.iter_mut().enumerate() {
-            let mean = |k: usize| sums[k * d + j] / counts[k] as f64;
-            let new = match counts[k] {
-                // Where scikit-learn puts a cluster that stays empty, so that the next labels are the same:
-                // at the largest one or, before that, at its sum as seen from the mean of all points.
-                0 if k > largest => mean(largest),
-                0 => {
-                    let all = (0..counts.len()).map(|k| sums[k * d + j]).sum::<f64>() / total;
-                    all + (mean(largest) - all) * counts[largest] as f64
-                }
-                _ => mean(k),
-            } * points.weight(j);
-            moved += (new - *c) * (new - *c);
-            *c = new;
+        open.iter().for_each(|&run| progress(run, iteration));
+        let steps = runs.step(&open)?;
+        let mut still = Vec::new();
+        for (&run, mut step) in open.iter().zip(steps) {
+            if step.counts.contains(&0) {
+                relocate(runs, run, &step)?;
+                step.moved = runs.average(run)?;
+            }
+            // Labels that did not change are already those of the new centres.
+            let settled = step.changed == 0;
+            ends[run].iterations += 1;
+            ends[run].converged = settled || step.moved <= limits[run];
+            match (settled, ends[run].converged) {
+                (true, _) => {}
+                (false, true) => unsettled.push(run),
+                (false, false) => still.push(run),
+            }
         }
+        open = still;
     }
-    moved
+    unsettled.extend(open);
+    if !unsettled.is_empty() {
+        runs.assign(&unsettled)?;
+    }
+    let all: Vec<usize> = (0..limits.len()).collect();
+    ends.iter_mut().zip(runs.inertia(&all)?).for_each(|(end, inertia)| end.inertia = inertia);
+    Ok(ends)
 }
 
 /// Gives each empty cluster the point that is farthest from its own centre, taken out of its cluster; the
 /// farthest point goes to the first empty cluster. If all points lie on their centres, nothing changes.
-fn relocate(points: &Points<'_>, centres: &[f64], labels: &[u32], sums: &mut [f64], counts: &mut [u64]) {
-    let d = points.d;
-    let distances = points.distances(centres, labels);
+fn relocate(runs: &mut dyn Runs, run: usize, step: &Step) -> Result<()> {
+    let distances = runs.distances(run)?;
     if distances.iter().all(|&distance| distance == 0.0) {
-        return;
+        return Ok(());
     }
-    let mut far: Vec<usize> = (0..labels.len()).collect();
-    let empty: Vec<usize> = (0..counts.len()).filter(|&k| counts[k] == 0).collect();
+    let mut far: Vec<usize> = (0..distances.len()).collect();
+    let empty: Vec<usize> = (0..step.counts.len()).filter(|&k| step.counts[k] == 0).collect();
     let order = |&a: &usize, &b: &usize| distances[b].total_cmp(&distances[a]).then(a.cmp(&b));
     if empty.len() < far.len() {
         far.select_nth_unstable_by(empty.len(), order);
         far.truncate(empty.len());
     }
     far.sort_unstable_by(order);
-    for (&cluster, &point) in empty.iter().zip(&far) {
-        let from = labels[point] as usize;
-        for (j, &x) in points.row(point).iter().enumerate() {
-            sums[from * d + j] -= f64::from(x);
-            sums[cluster * d + j] = f64::from(x);
-        }
-        counts[from] -= 1;
-        counts[cluster] = 1;
-    }
+    runs.relocate(run, &empty, &far)
 }
 
 /// Mean over features of the variance of the weighted points.
-fn mean_variance(points: &Points<'_>) -> f64 {
-    let d = points.d;
-    let slabs: Vec<Vec<(f64, f64)>> = points
-        .values
-        .par_chunks(d * 1024)
-        .map(|rows| {
-            let mut sums = vec![(0.0, 0.0); d];
-            for row in rows.chunks_exact(d) {
-                for (sum, &x) in sums.iter_mut().zip(row) {
-                    let x = f64::from(x);
-                    *sum = (sum.0 + x, sum.1 + x * x);
-                }
-            }
-            sums
-        })
-        .collect();
-    let n = points.len() as f64;
-    let feature = |j: usize| {
-        let (sum, squares) = slabs.iter().fold((0.0, 0.0), |a, s| (a.0 + s[j].0, a.1 + s[j].1));
-        let weight = points.weight(j);
+fn mean_variance(moments: &[[f64; 2]], n: usize, weights: Option<&[f32]>) -> f64 {
+    let n = n as f64;
+    let feature = |(j, &[sum, squares]): (usize, &[f64; 2])| {
+        let weight = weights.map_or(1.0, |w| f64::from(w[j]));
         (squares / n - (sum / n) * (sum / n)).max(0.0) * weight * weight
     };
-    (0..d).map(feature).sum::<f64>() / d as f64
+    moments.iter().enumerate().map(feature).sum::<f64>() / moments.len() as f64
 }
 
 #[cfg(test)]

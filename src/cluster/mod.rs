@@ -7,7 +7,7 @@ pub mod embedding;
 pub mod kmeans;
 pub mod metrics;
 pub mod partition;
-mod seeding;
+pub mod seeding;
 pub mod tasks;
 
 pub use embedding::Embedding;

@@ -3,11 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::kmeans::{self, Fit, Settings};
+use super::kmeans::{self, Fit, Question, Settings};
 use super::{Embedding, metrics};
-use crate::device::cpu::nearest::{Pass, Points};
+use crate::device::Device;
+use crate::device::cpu::nearest::Points;
+use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
+use crate::tensor::Matrix;
 
 /// What makes the partitions differ.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,12 +85,13 @@ pub enum Metric {
     Columns(Vec<u32>),
 }
 
-/// Makes the partitions; `start` gives centres `[k, d]` for every partition. `progress` is told the
+/// Makes the partitions on a device; `start` gives centres `[k, d]` for every partition. `progress` is told the
 /// partition, the restart and the iteration.
 pub fn partitions(
+    device: &mut dyn Device,
     embedding: &Embedding,
     request: &Request,
-    start: Option<&crate::tensor::Matrix>,
+    start: Option<&Matrix>,
     mut progress: impl FnMut(usize, usize, usize),
 ) -> Result<Vec<Partition>> {
     let d = embedding.columns();
@@ -97,19 +101,63 @@ pub fn partitions(
             .copied()
             .collect()
     });
-    let fit_values = gathered.as_deref().unwrap_or(embedding.values());
+    let values = gathered.as_deref().unwrap_or(embedding.values());
+    let plans = (1..=request.tasks)
+        .map(|task| Wanted::new(request, start, d, values.len() / d, task))
+        .collect::<Result<Vec<_>>>()?;
+    let loaded = device.load_points(values, d)?;
+    let mut fits = Vec::new();
+    // Partitions of as many clusters are fitted together.
+    for group in plans.chunk_by(|a, b| a.clusters == b.clusters) {
+        let questions: Vec<Question<'_>> = group.iter().map(Wanted::question).collect();
+        let settings = Settings { clusters: group[0].clusters, ..request.settings.clone() };
+        let first = fits.len();
+        let mut told = |question, restart, iteration| progress(first + question + 1, restart, iteration);
+        fits.extend(kmeans::fit_all(loaded.as_ref(), values.len() / d, &questions, &settings, &mut told)?);
+    }
+    for (wanted, fit) in plans.iter().zip(&mut fits) {
+        let points = Points { values, d, weights: wanted.weights.as_deref() };
+        merge_small(&points, loaded.as_ref(), fit, request.least_size)?;
+    }
+    drop(loaded);
+    if gathered.is_none() {
+        return Ok(plans.into_iter().zip(fits).map(|(wanted, fit)| finish(fit, wanted, d)).collect());
+    }
+    // The other rows go to the nearest centres.
+    let loaded = device.load_points(embedding.values(), d)?;
     let mut all = Vec::new();
-    for task in 1..=request.tasks {
-        let mut settings = request.settings.clone();
-        settings.seed = settings.seed.wrapping_add((task as u64) << 32);
-        if request.diversity == Diversity::Grow {
-            settings.clusters = if task == 1 { 2 } else { 5 * (task - 1) };
+    for (wanted, mut fit) in plans.into_iter().zip(fits) {
+        let clusters = fit.centres.len() / d;
+        let mut labels = kmeans::nearest(loaded.as_ref(), wanted.weights.as_deref(), clusters, &fit.centres)?;
+        for (&row, &label) in embedding.fit_rows().unwrap_or(&[]).iter().zip(&fit.labels) {
+            labels[row as usize] = label;
         }
-        if settings.clusters == 0 || settings.clusters > fit_values.len() / d {
+        fit.labels = labels;
+        all.push(finish(fit, wanted, d));
+    }
+    Ok(all)
+}
+
+/// A partition before it is fitted.
+struct Wanted {
+    clusters: usize,
+    seed: u64,
+    metric: Metric,
+    weights: Option<Vec<f32>>,
+    start: Option<Vec<f64>>,
+}
+
+impl Wanted {
+    /// Partition number `task` of `n` points.
+    fn new(request: &Request, start: Option<&Matrix>, d: usize, n: usize, task: usize) -> Result<Self> {
+        let clusters = match request.diversity {
+            Diversity::Grow if task == 1 => 2,
+            Diversity::Grow => 5 * (task - 1),
+            _ => request.settings.clusters,
+        };
+        if clusters == 0 || clusters > n {
             return Err(Error::usage(format!(
-                "partition {task} wants {} clusters of {} images; it needs at least one and at most as many",
-                settings.clusters,
-                fit_values.len() / d
+                "partition {task} wants {clusters} clusters of {n} images; it needs at least one and at most as many"
             )));
         }
         let metric = metric(request, d, task);
@@ -118,13 +166,14 @@ pub fn partitions(
             Metric::Weights(w) => Some(w.clone()),
             Metric::Columns(columns) => Some(multiplicity(columns, d)),
         };
-        let points = Points { values: fit_values, d, weights: weights.as_deref() };
-        let start = start.map(|s| expand(s, &metric, &settings, d, weights.as_deref())).transpose()?;
-        let fit = kmeans::fit(&points, &settings, start.as_deref(), |r, i| progress(task, r, i));
-        let fit = merge_small(&points, fit, request.least_size);
-        all.push(finish(embedding, gathered.is_some(), fit, metric, weights.as_deref()));
+        let start = start.map(|s| expand(s, &metric, clusters, d, weights.as_deref())).transpose()?;
+        let seed = request.settings.seed.wrapping_add((task as u64) << 32);
+        Ok(Wanted { clusters, seed, metric, weights, start })
     }
-    Ok(all)
+
+    fn question(&self) -> Question<'_> {
+        Question { weights: self.weights.as_deref(), seed: self.seed, start: self.start.as_deref() }
+    }
 }
 
 fn metric(request: &Request, d: usize, task: usize) -> Metric {
@@ -154,9 +203,9 @@ fn multiplicity(columns: &[u32], d: usize) -> Vec<f32> {
 
 /// Given centres, in the space of all weighted columns.
 fn expand(
-    start: &crate::tensor::Matrix,
+    start: &Matrix,
     metric: &Metric,
-    settings: &Settings,
+    clusters: usize,
     d: usize,
     weights: Option<&[f32]>,
 ) -> Result<Vec<f64>> {
@@ -164,21 +213,16 @@ fn expand(
         Metric::Columns(columns) => columns.len(),
         _ => d,
     };
-    if (start.rows(), start.columns()) != (settings.clusters, width) {
+    if (start.rows(), start.columns()) != (clusters, width) {
         return Err(Error::shape(
             "starting centres",
-            format!(
-                "expected [{}, {width}], found [{}, {}]",
-                settings.clusters,
-                start.rows(),
-                start.columns()
-            ),
+            format!("expected [{clusters}, {width}], found [{}, {}]", start.rows(), start.columns()),
         ));
     }
     let Metric::Columns(columns) = metric else {
         return Ok(start.values().iter().map(|&v| v.into()).collect());
     };
-    let mut all = vec![0.0; settings.clusters * d];
+    let mut all = vec![0.0; clusters * d];
     for (row, values) in start.values().chunks(width).enumerate() {
         for (&column, &value) in columns.iter().zip(values) {
             let column = column as usize;
@@ -189,18 +233,17 @@ fn expand(
 }
 
 /// Merges clusters of fewer than `least` points into the nearest other centre, smallest first.
-fn merge_small(points: &Points<'_>, mut fit: Fit, least: usize) -> Fit {
+fn merge_small(points: &Points<'_>, loaded: &dyn Loaded, fit: &mut Fit, least: usize) -> Result<()> {
     let d = points.d;
     loop {
         let clusters = fit.centres.len() / d;
         let sizes = metrics::sizes(&fit.labels, clusters);
         let smallest = (0..clusters).min_by_key(|&k| sizes[k]);
-        let Some(k) = smallest.filter(|&k| sizes[k] < least && clusters > 1) else { return fit };
+        let Some(k) = smallest.filter(|&k| sizes[k] < least && clusters > 1) else { return Ok(()) };
         fit.centres.drain(k * d..(k + 1) * d);
-        let mut pass = Pass::new(*points, clusters - 1);
-        pass.assign(&fit.centres, false);
+        let nearest = kmeans::nearest(loaded, points.weights, clusters - 1, &fit.centres)?;
         // Only the points of the merged cluster move.
-        for (label, &nearest) in fit.labels.iter_mut().zip(pass.labels()) {
+        for (label, nearest) in fit.labels.iter_mut().zip(nearest) {
             *label = match (*label as usize).cmp(&k) {
                 std::cmp::Ordering::Equal => nearest,
                 std::cmp::Ordering::Less => *label,
@@ -211,37 +254,20 @@ fn merge_small(points: &Points<'_>, mut fit: Fit, least: usize) -> Fit {
     }
 }
 
-/// Labels for every row, and centres as the file stores them.
-fn finish(
-    embedding: &Embedding,
-    subset: bool,
-    fit: Fit,
-    metric: Metric,
-    weights: Option<&[f32]>,
-) -> Partition {
-    let d = embedding.columns();
+/// Centres as the file stores them.
+fn finish(fit: Fit, wanted: Wanted, d: usize) -> Partition {
+    let Wanted { metric, weights, .. } = wanted;
     let clusters = fit.centres.len() / d;
-    let labels = if subset {
-        let mut pass = Pass::new(Points { values: embedding.values(), d, weights }, clusters);
-        pass.assign(&fit.centres, false);
-        let mut labels = pass.labels().to_vec();
-        for (&row, &label) in embedding.fit_rows().unwrap_or(&[]).iter().zip(&fit.labels) {
-            labels[row as usize] = label;
-        }
-        labels
-    } else {
-        fit.labels
-    };
     let centres = match &metric {
         Metric::Columns(columns) => {
             let value = |row: &[f64], c: u32| {
-                let weight = weights.map_or(1.0, |w| f64::from(w[c as usize]));
+                let weight = weights.as_ref().map_or(1.0, |w| f64::from(w[c as usize]));
                 (row[c as usize] / weight) as f32
             };
             fit.centres.chunks(d).flat_map(|row| columns.iter().map(move |&c| value(row, c))).collect()
         }
         _ => fit.centres.iter().map(|&c| c as f32).collect(),
     };
-    let Fit { inertia, iterations, converged, .. } = fit;
+    let Fit { labels, inertia, iterations, converged, .. } = fit;
     Partition { labels, clusters, centres, metric, inertia, iterations, converged }
 }

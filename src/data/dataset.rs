@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::pixels::{Look, Pixels};
 use crate::tensor::{DType, Entry, TensorFile, write_tensors};
 
 /// Value of the metadata key `format`.
@@ -39,6 +40,14 @@ impl Normalisation {
     /// Leaves `x / 255` as it is.
     pub fn none(channels: usize) -> Self {
         Normalisation { mean: vec![0.0; channels], sd: vec![1.0; channels] }
+    }
+
+    /// How images of a shape look: `(x / 255 − mean) / sd`, without margins.
+    pub fn look(&self, [height, width, _]: [usize; 3]) -> Look {
+        let channel =
+            |(&mean, &sd): (&f32, &f32)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / sd);
+        let table = self.mean.iter().zip(&self.sd).map(channel).collect();
+        Look { canvas: [height, width], margin: 0.0, table }
     }
 }
 
@@ -153,6 +162,11 @@ impl<'a> Images<'a> {
 
     pub fn labels(&self) -> &'a [u32] {
         self.labels
+    }
+
+    /// Bytes of all images.
+    pub fn pixels(&self) -> Pixels<'a> {
+        Pixels::new([self.bytes, &[]], self.shape)
     }
 }
 

@@ -1,16 +1,23 @@
 //! Where programs run. [`Device`] is the whole contract: buffers, transfers, and planned programs.
 //! The CPU device is complete; it is what a machine without a GPU uses, and the oracle of any other.
+//! [`open`] makes the device that the user chose.
 
+mod bindings;
+pub mod choice;
 pub mod cpu;
 pub mod cuda;
+pub mod kmeans;
 pub mod session;
 
 use crate::error::Result;
+use crate::pixels::{Look, Pixels, Visit};
 use crate::tape::plan::Plan;
 use crate::tape::{Kind, Tape};
 use crate::tensor::DType;
 
+pub use choice::{Choice, Target, open};
 pub use cpu::{Cpu, CpuOptions};
+pub use cuda::{Cuda, CudaOptions, Precision};
 pub use session::{Bound, Session};
 
 /// A buffer on a device.
@@ -20,6 +27,10 @@ pub struct Buffer(pub(crate) usize);
 /// A program that a device has made ready.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Program(pub(crate) usize);
+
+/// Images that a device makes batches of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ImageSet(pub(crate) usize);
 
 /// Elements on the host, on their way to a device. Floating-point elements are converted to the
 /// device's real type.
@@ -119,6 +130,25 @@ pub trait Device {
     /// Reads output number `index` of the last run of `program`.
     fn read_output(&self, program: Program, index: usize, values: HostSliceMut<'_>) -> Result<()>;
 
-    /// Bytes that buffers and arenas take now.
+    /// Makes images ready for [`Device::fill_batch`]; a device with memory of its own keeps their bytes there
+    /// if they fit.
+    fn upload_images(&mut self, pixels: &Pixels<'_>, look: &Look) -> Result<ImageSet>;
+
+    /// Writes the images of the given rows into a buffer of real elements, as [`crate::pixels::fill`] does,
+    /// bit for bit in single precision. `pixels` are those of the set: not every device keeps a copy.
+    fn fill_batch(
+        &mut self,
+        set: ImageSet,
+        pixels: &Pixels<'_>,
+        rows: &[u32],
+        visit: &Visit,
+        into: Buffer,
+    ) -> Result<()>;
+
+    /// Makes points `[n, d]` ready for k-means. Points and runs over them take memory of their own, for as
+    /// long as they are there.
+    fn load_points<'a>(&'a mut self, values: &'a [f32], d: usize) -> Result<Box<dyn kmeans::Loaded + 'a>>;
+
+    /// Bytes that buffers, images and arenas take now.
     fn allocated_bytes(&self) -> usize;
 }

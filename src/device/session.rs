@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Buffer, Device, HostSlice, HostSliceMut, Program};
+use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program};
 use crate::error::{Error, Result};
+use crate::pixels::{Look, Pixels, Visit};
 use crate::tape::{Kind, Tape};
 
 struct Named {
@@ -71,6 +72,24 @@ impl Session {
     /// Sets a buffer of one real element.
     pub fn write_scalar(&mut self, name: &str, value: f64) -> Result<()> {
         self.write(name, HostSlice::F64(&[value]))
+    }
+
+    /// Makes images ready for [`Session::fill`].
+    pub fn upload_images(&mut self, pixels: &Pixels<'_>, look: &Look) -> Result<ImageSet> {
+        self.device.upload_images(pixels, look)
+    }
+
+    /// Writes a batch of images, see [`Device::fill_batch`].
+    pub fn fill(
+        &mut self,
+        name: &str,
+        set: ImageSet,
+        pixels: &Pixels<'_>,
+        rows: &[u32],
+        visit: &Visit,
+    ) -> Result<()> {
+        let buffer = self.find(name)?.buffer;
+        self.device.fill_batch(set, pixels, rows, visit, buffer)
     }
 
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {

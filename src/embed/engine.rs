@@ -1,12 +1,13 @@
 //! A method's networks on a device: training steps, and codes of images.
 
 use super::program::{IMAGES, KEY, MOMENTS, RATE, REVERSED};
-use super::{Method, Setup};
-use crate::device::{Bound, Device, HostSlice, Session};
+use super::{Method, Pictures, Setup};
+use crate::device::{Bound, Device, HostSlice, ImageSet, Session};
 use crate::error::Result;
 use crate::nn::Parameter;
 use crate::nn::autoencoder::{encode, encoder_parameters};
 use crate::optim::adam_rate;
+use crate::pixels::Visit;
 use crate::tape::Tape;
 use crate::tape::plan::Plan;
 
@@ -23,6 +24,8 @@ pub struct Engine {
     /// Of a step, and of the encoder.
     flops: [u64; 2],
     seed: u64,
+    /// The images of [`Engine::show`] on the device.
+    images: Option<ImageSet>,
 }
 
 impl Engine {
@@ -43,7 +46,8 @@ impl Engine {
             session.write(REVERSED, HostSlice::U32(&reversed))?;
         }
         let flops = [program.tape.flops(), tape.flops()];
-        Ok(Engine { session, setup: *setup, parameters: program.parameters, step, encoder, flops, seed })
+        let parameters = program.parameters;
+        Ok(Engine { session, setup: *setup, parameters, step, encoder, flops, seed, images: None })
     }
 
     pub fn setup(&self) -> &Setup {
@@ -85,6 +89,16 @@ impl Engine {
     /// Hands over the images of the next step or encoding, `[B, size, size, colours]`.
     pub fn load(&mut self, images: &[f32]) -> Result<()> {
         self.session.write(IMAGES, HostSlice::F32(images))
+    }
+
+    /// Loads the pictures of the given rows. An engine is shown pictures of one data set only.
+    pub fn show(&mut self, pictures: &Pictures<'_>, rows: &[u32]) -> Result<()> {
+        let pixels = pictures.pixels();
+        let set = match self.images {
+            Some(set) => set,
+            None => *self.images.insert(self.session.upload_images(&pixels, &pictures.look())?),
+        };
+        self.session.fill(IMAGES, set, &pixels, rows, &Visit::default())
     }
 
     /// Training step number `number` (the first is 0) on the loaded images. What it does depends on the

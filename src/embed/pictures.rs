@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use crate::data::{Dataset, Images, Part};
 use crate::error::{Error, Result};
+use crate::pixels::{self, Look, Pixels, Visit};
 
 /// What stands around an image.
 const MARGIN: f32 = -1.0;
@@ -93,13 +94,18 @@ impl<'a> Pictures<'a> {
         [self.outer[0], self.outer[1], self.inner[2]]
     }
 
-    fn bytes(&self, row: usize) -> &[u8] {
-        let size = self.inner.iter().product::<usize>();
-        match (&self.shrunk, row.checked_sub(self.parts[0].len())) {
-            (Some(bytes), _) => &bytes[row * size..][..size],
-            (None, None) => self.parts[0].image(row),
-            (None, Some(row)) => self.parts[1].image(row),
+    /// Bytes of all images before margins.
+    pub fn pixels(&self) -> Pixels<'_> {
+        match &self.shrunk {
+            Some(bytes) => Pixels::new([bytes, &[]], self.inner),
+            None => Pixels::new(self.parts.map(|p| p.pixels().parts()[0]), self.inner),
         }
+    }
+
+    /// Each byte as `2·byte/255 − 1`, with margins.
+    pub fn look(&self) -> Look {
+        let value = std::array::from_fn(|byte| (2.0 * byte as f64 / 255.0 - 1.0) as f32);
+        Look { canvas: self.outer, margin: MARGIN, table: vec![value; self.inner[2]] }
     }
 
     /// Writes the images of the given rows, `[rows, H, W, C]`, each value `2·byte/255 − 1`.
@@ -107,21 +113,7 @@ impl<'a> Pictures<'a> {
     /// # Panics
     /// If `out` has not their size, or a row is out of range.
     pub fn fill(&self, rows: &[u32], out: &mut [f32]) {
-        let size = self.shape().iter().product::<usize>();
-        assert_eq!(out.len(), rows.len() * size, "room for the images");
-        let value: [f32; 256] = std::array::from_fn(|byte| (2.0 * byte as f64 / 255.0 - 1.0) as f32);
-        let [height, width, channels] = self.inner;
-        let [above, left] = [(self.outer[0] - height) / 2, (self.outer[1] - width) / 2];
-        out.par_chunks_mut(size).zip(rows).with_min_len(8).for_each(|(out, &row)| {
-            if self.outer != [height, width] {
-                out.fill(MARGIN);
-            }
-            let lines = out.chunks_exact_mut(self.outer[1] * channels).skip(above);
-            for (line, from) in lines.zip(self.bytes(row as usize).chunks_exact(width * channels)) {
-                let line = &mut line[left * channels..][..width * channels];
-                line.iter_mut().zip(from).for_each(|(to, &byte)| *to = value[byte as usize]);
-            }
-        });
+        pixels::fill(&self.pixels(), &self.look(), rows, &Visit::default(), out);
     }
 }
 

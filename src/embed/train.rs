@@ -203,12 +203,10 @@ impl<'a> Run<'a> {
         let (batch, steps) = (self.request.batch, self.request.steps());
         let mut sampler = EpochSampler::new(self.rows.clone(), batch, self.request.seed, 0);
         let mut chosen = Vec::new();
-        let mut images = vec![0.0; batch * self.pictures.shape().iter().product::<usize>()];
         let (start, mut saved, first) = (Instant::now(), Instant::now(), self.done);
         while self.done < steps {
             sampler.batch(self.done, &mut chosen);
-            self.pictures.fill(&chosen, &mut images);
-            self.engine.load(&images)?;
+            self.engine.show(self.pictures, &chosen)?;
             self.engine.step(self.done, self.request.rate)?;
             self.done += 1;
             self.note_losses()?;
@@ -268,13 +266,11 @@ impl<'a> Run<'a> {
         let (batch, count) = (self.request.batch, self.pictures.len());
         let columns = self.engine.setup().sizes.code();
         let mut values = Vec::with_capacity((count + batch) * columns);
-        let mut images = vec![0.0; batch * self.pictures.shape().iter().product::<usize>()];
         let losses = self.means.values();
         for first in (0..count).step_by(batch) {
             // The last batch is filled up with its last image.
             let chosen: Vec<u32> = (first..first + batch).map(|row| row.min(count - 1) as u32).collect();
-            self.pictures.fill(&chosen, &mut images);
-            self.engine.load(&images)?;
+            self.engine.show(self.pictures, &chosen)?;
             self.engine.encode()?;
             values.extend(self.engine.codes()?);
             let done = (first + batch).min(count) as u64;

@@ -4,9 +4,10 @@
 use crate::cluster::Tasks;
 use crate::data::batch::{self, Augment, EpochSampler};
 use crate::data::{Dataset, Part, Split};
-use crate::device::HostSlice;
+use crate::device::{HostSlice, ImageSet};
 use crate::error::Result;
 use crate::methods::{Batch, Feed};
+use crate::pixels::Visit;
 use crate::random::{Purpose, Stream};
 use crate::run::Engine;
 
@@ -24,8 +25,9 @@ pub struct Feeder {
     augment: Augment,
     batch: usize,
     rows: Vec<u32>,
-    pixels: Vec<f32>,
     labels: Vec<u32>,
+    /// The training images on the device, from the first step on.
+    images: Option<ImageSet>,
 }
 
 impl Feeder {
@@ -42,8 +44,8 @@ impl Feeder {
             augment,
             batch,
             rows: Vec::new(),
-            pixels: Vec::new(),
             labels: Vec::new(),
+            images: None,
         }
     }
 
@@ -62,7 +64,14 @@ impl Feeder {
         task: usize,
     ) -> Result<()> {
         let images = dataset.part(Part::Train);
-        let size: usize = images.shape().iter().product();
+        let pixels = images.pixels();
+        let set = match self.images {
+            Some(set) => set,
+            None => {
+                let look = dataset.normalisation().look(images.shape());
+                *self.images.insert(engine.session_mut().upload_images(&pixels, &look)?)
+            }
+        };
         let feeds = engine.feeds(task).to_vec();
         let mut at = None;
         for (name, feed) in feeds {
@@ -78,11 +87,9 @@ impl Feeder {
                         Batch::Pool => POOL,
                         Batch::Fresh => FRESH,
                     };
-                    self.pixels.resize(self.batch * size, 0.0);
-                    let visit = (self.seed, step * BATCHES + number);
-                    let normalise = dataset.normalisation();
-                    batch::fill(images, &self.rows, normalise, self.augment, visit, &mut self.pixels);
-                    engine.session_mut().write(&name, HostSlice::F32(&self.pixels))?;
+                    let visit =
+                        Visit { augment: self.augment, seed: self.seed, visit: step * BATCHES + number };
+                    engine.session_mut().fill(&name, set, &pixels, &self.rows, &visit)?;
                 }
                 Feed::Labels(_, of) => {
                     let of = of.unwrap_or(task);

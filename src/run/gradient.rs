@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::device::{Cpu, CpuOptions, Device, HostSlice, Session};
+use crate::device::{self, Choice, Cpu, Device, HostSlice, Session, Target};
 use crate::error::{Error, Result};
 use crate::meta::{Gradient, Hessian, Inner, Order, Problem, Rule, meta_gradient};
 use crate::nn::{Architecture, Net, Parameter, net};
@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub through: bool,
     /// Compute in f64 instead of f32.
     pub double: bool,
+    /// Where to compute; double precision is for the CPU.
+    pub device: Choice,
 }
 
 /// What the file says besides the gradients.
@@ -154,9 +156,14 @@ pub fn compute(request: &Request<'_>, parameters: &Path, batch: &Path, out: &Pat
     inner.check_labels(&batches, "inner", task_classes)?;
     outer.check_labels(&batches, "outer", main_classes)?;
 
-    let device: Box<dyn Device> = match request.double {
-        true => Box::new(Cpu::<f64>::new(CpuOptions::default())),
-        false => Box::new(Cpu::<f32>::new(CpuOptions::default())),
+    let device: Box<dyn Device> = match (request.double, request.device.target) {
+        (false, _) => device::open(&request.device)?,
+        (true, Target::Auto | Target::Cpu) => Box::new(Cpu::<f64>::default()),
+        (true, Target::Cuda(_)) => {
+            return Err(Error::Device(
+                "CUDA devices compute in single precision; double precision needs --device cpu".into(),
+            ));
+        }
     };
     let mut l =
         Leaves { session: Session::new(device), tape: Tape::new(), values: Vec::new(), labels: Vec::new() };

@@ -15,6 +15,7 @@ use super::folder::{self, RunFolder};
 use super::recipe::{self, Recipe};
 use super::settings::{Config, Settings};
 use super::trainer::{Outcome, Status, Trainer};
+use crate::device::{self, Choice};
 use crate::error::{Error, Result};
 use crate::meta::Rule;
 use crate::methods::Method;
@@ -72,6 +73,8 @@ pub struct Request {
     /// Seeds of the trials, the first of `seeds`: settings count by their mean accuracy, and those that
     /// diverge at one seed lose.
     pub trial_seeds: usize,
+    /// Where all runs compute.
+    pub device: Choice,
 }
 
 /// What one method came to.
@@ -235,13 +238,13 @@ impl Request {
             None => {
                 let started = path.join(folder::CONFIG).exists();
                 let mut trainer = match started && Config::open(&path.join(folder::CONFIG))? == plan.config {
-                    true => Trainer::resume(&path, None)?,
+                    true => Trainer::resume(&path, None, device::open(&self.device)?)?,
                     false if started => {
                         let advice = "choose another folder, or remove it";
                         let what = format!("{} holds a run with other settings; {advice}", path.display());
                         return Err(Error::usage(what));
                     }
-                    false => Trainer::create(plan.config.clone(), &path)?,
+                    false => Trainer::create(plan.config.clone(), &path, device::open(&self.device)?)?,
                 };
                 trainer.test = plan.test;
                 trainer.run(|status| {

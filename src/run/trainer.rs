@@ -16,7 +16,7 @@ use super::settings::{Config, Selection, TaskSource};
 use super::{Engine, environment, interrupt, model};
 use crate::cluster::Tasks;
 use crate::data::{Augment, Dataset, Part, Split, split};
-use crate::device::{Cpu, HostSlice};
+use crate::device::{Device, HostSlice};
 use crate::error::{Error, Result};
 use crate::methods::{Method, Setup};
 use crate::nn::{Architecture, Net};
@@ -130,7 +130,7 @@ pub struct Prepared {
 }
 
 /// Opens data and tasks, records and plans the programs.
-pub fn prepare(config: &Config) -> Result<Prepared> {
+pub fn prepare(config: &Config, device: Box<dyn Device>) -> Result<Prepared> {
     let dataset = Dataset::open(&config.data)?;
     let tasks = config.tasks.as_ref().map(|s| open_tasks(s, &dataset, config.seed)).transpose()?;
     let split = split_of(config, &dataset)?;
@@ -145,7 +145,7 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
         unlabelled: config.unlabelled,
     };
     let method = Method::named(&config.method)?;
-    let mut engine = Engine::new(Box::new(Cpu::<f32>::default()), method, &setup, config.seed)?;
+    let mut engine = Engine::new(device, method, &setup, config.seed)?;
     for (name, value) in rates(config) {
         engine.set_rate(name, value)?;
     }
@@ -154,8 +154,8 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
 
 impl Trainer {
     /// A new run in an empty folder.
-    pub fn create(config: Config, folder: &Path) -> Result<Self> {
-        let prepared = prepare(&config)?;
+    pub fn create(config: Config, folder: &Path, device: Box<dyn Device>) -> Result<Self> {
+        let prepared = prepare(&config, device)?;
         let folder = RunFolder::create(folder)?;
         let Prepared { dataset, tasks, split, engine, .. } = &prepared;
         let device = engine.session().device().describe();
@@ -167,15 +167,16 @@ impl Trainer {
         Self::assemble(config, folder, prepared, log, Progress::default(), None)
     }
 
-    /// Goes on with a run from its last checkpoint; `steps` changes how far it goes.
-    pub fn resume(folder: &Path, steps: Option<u64>) -> Result<Self> {
+    /// Goes on with a run from its last checkpoint; `steps` changes how far it goes. The device may be another
+    /// one than before: what is stored does not depend on it, but the bits of what follows do.
+    pub fn resume(folder: &Path, steps: Option<u64>, device: Box<dyn Device>) -> Result<Self> {
         let folder = RunFolder::open(folder)?;
         let mut config = Config::open(&folder.file(folder::CONFIG))?;
         if let Some(steps) = steps.filter(|&s| s != config.steps) {
             config.steps = steps;
             folder.write_text(folder::CONFIG, &config.to_toml()?)?;
         }
-        let mut prepared = prepare(&config)?;
+        let mut prepared = prepare(&config, device)?;
         let path = folder.file(folder::CHECKPOINT);
         if !path.exists() {
             // Killed before the first checkpoint: from the start.

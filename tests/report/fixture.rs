@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tessera::cluster::{Diversity, Embedding, Settings, Tasks, embedding, partition, partitions, tasks};
 use tessera::data::{Dataset, Part, synth};
+use tessera::device::Cpu;
 use tessera::random::{Purpose, Stream};
 use tessera::run::environment::tasks_hash;
 use tessera::tensor::{DType, Entry, write_tensors};
@@ -82,7 +83,7 @@ pub fn data(folder: &Path) {
         least_size: 0,
     };
     let embedding = Embedding::open(&path).unwrap();
-    let found = partitions(&embedding, &found, None, |_, _, _| {}).unwrap();
+    let found = partitions(&mut Cpu::<f32>::default(), &embedding, &found, None, |_, _, _| {}).unwrap();
     let metadata = [("embedding", path.display().to_string())];
     tasks::write(&folder.join("tasks.safetensors"), &found, embedding.columns(), &metadata).unwrap();
 }

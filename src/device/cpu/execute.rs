@@ -14,38 +14,6 @@ use crate::tensor::Real;
 
 type Buffers = [Option<(Kind, Memory)>];
 
-/// Does every leaf have a buffer of its kind and size, and every written leaf one of its own?
-pub(super) fn check_bindings(plan: &Plan, leaves: &[Buffer], buffers: &Buffers) -> Result<()> {
-    if leaves.len() != plan.bindings.len() {
-        let (want, have) = (plan.bindings.len(), leaves.len());
-        return Err(Error::Device(format!("the program has {want} leaves, {have} buffers were given")));
-    }
-    for (binding, leaf) in plan.bindings.iter().zip(leaves) {
-        let bytes = binding.len * plan.size_of(binding.kind);
-        match buffers.get(leaf.0).and_then(Option::as_ref) {
-            Some((kind, memory)) if *kind == binding.kind && memory.bytes().len() == bytes => {}
-            _ => {
-                let what = format!("'{}' needs {} {:?} elements", binding.name, binding.len, binding.kind);
-                return Err(Error::Device(format!("{what}; buffer {} is not that", leaf.0)));
-            }
-        }
-    }
-    for place in plan.steps.iter().flat_map(|s| &s.writes) {
-        if let Region::Leaf(written) = place.region {
-            let shared = leaves.iter().enumerate().any(|(i, b)| {
-                i != written as usize && *b == leaves[written as usize] && plan.bindings[i].used
-            });
-            if shared {
-                let name = &plan.bindings[written as usize].name;
-                return Err(Error::Device(format!(
-                    "'{name}' is written, but shares its buffer with another leaf"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Scratch memory that a kernel needs, in real elements.
 pub(super) fn workspace<T: Real>(kernel: &Kernel, algorithm: Algorithm) -> usize {
     match kernel {

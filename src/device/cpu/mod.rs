@@ -19,8 +19,10 @@ mod softmax;
 
 use std::marker::PhantomData;
 
-use super::{Buffer, Device, HostSlice, HostSliceMut, Program};
+use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program, bindings};
+use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
+use crate::pixels::{self, Look, Pixels, Visit};
 use crate::tape::plan::{Options, Place, Plan, Region};
 use crate::tape::{Kind, Tape};
 use crate::tensor::{DType, Real};
@@ -54,6 +56,9 @@ pub struct Cpu<T: Real> {
     options: CpuOptions,
     buffers: Vec<Option<(Kind, Memory)>>,
     programs: Vec<Prepared>,
+    looks: Vec<Look>,
+    /// Room for a batch in single precision, of devices that compute in another one.
+    batch: Vec<f32>,
     real: PhantomData<T>,
 }
 
@@ -65,7 +70,14 @@ impl<T: Real> Default for Cpu<T> {
 
 impl<T: Real> Cpu<T> {
     pub fn new(options: CpuOptions) -> Self {
-        Cpu { options, buffers: Vec::new(), programs: Vec::new(), real: PhantomData }
+        Cpu {
+            options,
+            buffers: Vec::new(),
+            programs: Vec::new(),
+            looks: Vec::new(),
+            batch: Vec::new(),
+            real: PhantomData,
+        }
     }
 
     fn element_size(kind: Kind) -> usize {
@@ -147,7 +159,11 @@ impl<T: Real> Device for Cpu<T> {
 
     fn run(&mut self, program: Program, leaves: &[Buffer]) -> Result<()> {
         let Prepared { plan, arena } = &mut self.programs[program.0];
-        execute::check_bindings(plan, leaves, &self.buffers)?;
+        let about = |b: Buffer| {
+            let slot = self.buffers.get(b.0)?.as_ref();
+            slot.map(|(kind, memory)| (*kind, memory.bytes().len()))
+        };
+        bindings::check(plan, leaves, about)?;
         let fences = execute::Fences::new(plan, arena);
         for step in &plan.steps {
             execute::run_step::<T>(step, arena, leaves, &mut self.buffers, self.options.algorithm);
@@ -164,6 +180,40 @@ impl<T: Real> Device for Cpu<T> {
         };
         let bytes = &arena.bytes()[offset..offset + len * Self::element_size(kind)];
         copy::to_host::<T>(kind, bytes, values)
+    }
+
+    fn upload_images(&mut self, _: &Pixels<'_>, look: &Look) -> Result<ImageSet> {
+        self.looks.push(look.clone());
+        Ok(ImageSet(self.looks.len() - 1))
+    }
+
+    fn fill_batch(
+        &mut self,
+        set: ImageSet,
+        pixels: &Pixels<'_>,
+        rows: &[u32],
+        visit: &Visit,
+        into: Buffer,
+    ) -> Result<()> {
+        let look = &self.looks[set.0];
+        let slot = self.buffers.get_mut(into.0).and_then(Option::as_mut);
+        let (kind, memory) =
+            slot.ok_or_else(|| Error::Device(format!("buffer {} does not exist", into.0)))?;
+        let len = rows.len() * look.shape().iter().product::<usize>();
+        if *kind != Kind::Real || memory.bytes().len() != len * size_of::<T>() {
+            return Err(Error::Device(format!("a batch of {len} elements does not fit its buffer")));
+        }
+        if T::DTYPE == DType::F32 {
+            pixels::fill(pixels, look, rows, visit, bytemuck::cast_slice_mut(memory.bytes_mut()));
+            return Ok(());
+        }
+        self.batch.resize(len, 0.0);
+        pixels::fill(pixels, look, rows, visit, &mut self.batch);
+        copy::to_device::<T>(Kind::Real, memory.bytes_mut(), HostSlice::F32(&self.batch))
+    }
+
+    fn load_points<'a>(&'a mut self, values: &'a [f32], d: usize) -> Result<Box<dyn Loaded + 'a>> {
+        Ok(Box::new(nearest::OnHost::new(values, d)))
     }
 
     fn allocated_bytes(&self) -> usize {

@@ -3,6 +3,8 @@
 //! any machine.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 /// CUDA C++ text to compile.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -40,6 +42,8 @@ pub enum Argument {
     F32(f32),
     /// A structure, passed by value; as the kernel lays it out.
     Bytes(Vec<u8>),
+    /// Address of a table of 8-byte values: [`Argument::Read`], [`Argument::Write`], [`Argument::U64`].
+    Table(Vec<Argument>),
 }
 
 /// One launch.
@@ -61,4 +65,27 @@ pub enum Precision {
     Tf32,
     /// Tensor cores, operands rounded to BF16 (7 bits of mantissa).
     Bf16,
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "tf32" => Ok(Precision::Tf32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err(format!("'{text}' is not f32, tf32 or bf16")),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        })
+    }
 }

@@ -9,11 +9,14 @@
 
 mod bounds;
 mod pass;
+mod runs;
+mod seeding;
 mod tile;
 
 use rayon::prelude::*;
 
 pub use pass::{Outcome, Pass};
+pub use runs::OnHost;
 
 use super::simd::{self, Job, Vector};
 

@@ -1,0 +1,38 @@
+//! The command line on the device.
+
+use crate::harness;
+
+#[test]
+fn a_step_allocates_nothing_after_its_first_run() {
+    let Some(gpu) = harness::gpu() else { return };
+    for net in ["mnistnet", "acai16"] {
+        let mut command = gpu.tessera(&["bench", "--device", "cuda", "--json", "step", "--net", net]);
+        command.args(["--rule", "forward", "--batch", "2", "--repeats", "3"]);
+        let output = command.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}");
+        let figures: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(figures["allocations"], 0, "{net}");
+        assert!(figures["device"].as_str().unwrap().starts_with("cuda:0"), "{figures}");
+    }
+}
+
+#[test]
+fn the_demo_runs_to_its_end() {
+    let Some(gpu) = harness::gpu() else { return };
+    // The simulated GPU takes minutes for what takes seconds elsewhere.
+    let preset = if gpu.is_simulated() { "tiny" } else { "smoke" };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let mut command = gpu.tessera(&["demo", "--device", "cuda", "--preset", preset, "--out", &out]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+    assert!(folder.path().join("report.html").exists());
+    let runs: Vec<_> = std::fs::read_dir(folder.path().join("runs"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("environment.json")).ok())
+        .collect();
+    assert!(runs.len() >= 3, "{} runs", runs.len());
+    assert!(runs.iter().all(|r| r.contains("\"device\": \"cuda:0, ")), "{}", runs[0]);
+}
