@@ -155,6 +155,7 @@ impl Gpu {
                     Argument::U64(v) => v.to_ne_bytes().to_vec(),
                     Argument::F32(v) => v.to_ne_bytes().to_vec(),
                     Argument::Bytes(v) => v.clone(),
+                    Argument::Table(_) => unreachable!("products take no tables"),
                 })
                 .collect();
             let mut pointers: Vec<*mut c_void> =
