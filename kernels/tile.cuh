@@ -16,9 +16,8 @@
 
 constexpr int THREADS = 32 * WARPS_M * WARPS_N;
 
-// Blocks that the registers of a multiprocessor must have room for: 168 a thread where a thread has 64 sums,
-// else 128.
-constexpr int BLOCKS = THREADS == 256 ? 2 : TILE_M * TILE_N == 64 * THREADS ? 3 : 512 / THREADS;
+// Blocks that the registers of a multiprocessor must have room for: tall tiles get 168 a thread, others 128.
+constexpr int BLOCKS = THREADS == 256 ? 2 : TILE_M == 128 ? 3 : 512 / THREADS;
 
 // The terms of a line are neighbours. Groups of four terms are permuted by an exclusive or with bits of the
 // line, so that eight successive lines, and four lines at distances of four, lie in different banks.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
+use sha2::{Digest, Sha256};
 use tessera::device::cuda::launch::{Function, Source};
 
 /// Loads a library once and for all, under its own name: `cudarc` finds it there.
@@ -58,6 +59,14 @@ fn text(file: &str) -> String {
     let mut to = String::new();
     include(file, &mut Vec::new(), &mut to);
     to
+}
+
+/// Changes whenever a function would be compiled from another text, otherwise, or by other tools.
+pub fn fingerprint(function: &Function) -> String {
+    let Source::File(file) = &function.source else { panic!("kernels here are files") };
+    let versions = std::fs::read_to_string(toolkit().unwrap().join("VERSIONS")).unwrap_or_default();
+    let text = [versions, function.defines.join(" "), text(&format!("{file}.cu"))].join("\n");
+    Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// PTX of a function's module for an architecture such as `compute_80`.
