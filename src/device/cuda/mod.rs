@@ -314,6 +314,8 @@ impl Device for Cuda {
                 "a tensor of the program has 4 GiB or more; a smaller batch helps".into(),
             ));
         }
+        // Before kernels are compiled, which takes longer than finding out that there is no room.
+        let arena = Memory::new(&self.context, plan.arena_bytes, "the arena of the plan")?;
         let tasks = lower::tasks(&plan, precision);
         let wanted: Vec<launch::Function> =
             tasks.iter().flat_map(|t| t.launches.iter().map(|l| l.function.clone())).collect();
@@ -325,7 +327,6 @@ impl Device for Cuda {
                 (task, own)
             })
             .collect();
-        let arena = Memory::new(&self.context, plan.arena_bytes, "the arena of the plan")?;
         self.programs.push(Program::new(plan, arena, tasks));
         Ok(Handle(self.programs.len() - 1))
     }

@@ -108,7 +108,7 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
         (0..count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>().join(", ")
     };
     // One element.
-    writeln!(text, "\n// {expression}")?;
+    writeln!(text)?;
     let registers = expression.code.iter().map(|i| match i {
         Instruction::Load { to, .. } | Instruction::Constant { to, .. } | Instruction::Apply { to, .. } => {
             *to
@@ -179,10 +179,30 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
     )
 }
 
+/// A count of repetitions that covers the whole result, whatever its size.
+const WHOLE: usize = usize::MAX;
+
+/// An expression's code without what depends on its size alone: a value that is repeated over the whole
+/// result, such as a rate, is read in the same way from tensors of every size.
+pub fn canonical(expression: &Expression) -> Expression {
+    let mut canonical = expression.clone();
+    for instruction in &mut canonical.code {
+        if let Instruction::Load { access, .. } = instruction
+            && access.count > 1
+            && access.count * access.inner == expression.len
+        {
+            access.count = WHOLE;
+        }
+    }
+    canonical
+}
+
 /// The element that a result's element number `i` reads.
 fn index(Access { count, inner }: Access, i: &str) -> String {
     match (count, inner) {
         (1, _) => i.to_string(),
+        (WHOLE, 1) => "0".to_string(),
+        (WHOLE, _) => format!("({i}) % {inner}u"),
         (_, 1) => format!("({i}) / {count}u"),
         _ => format!("({i}) / {}u * {inner}u + ({i}) % {inner}u", count * inner),
     }
@@ -194,7 +214,7 @@ fn four(operand: u8, access: Access) -> String {
     let at = |i: &str| format!("a{operand}[{}]", index(access, i));
     if count == 1 || inner.is_multiple_of(4) {
         format!("*(const float4*)(a{operand} + {})", index(access, "i"))
-    } else if inner == 1 && count.is_multiple_of(4) {
+    } else if inner == 1 && (count == WHOLE || count.is_multiple_of(4)) {
         format!("make_float4({0}, {0}, {0}, {0})", at("i"))
     } else {
         format!("make_float4({}, {}, {}, {})", at("i"), at("i + 1"), at("i + 2"), at("i + 3"))
