@@ -112,7 +112,8 @@ __device__ __forceinline__ void pool(const Stages& stages, const Places& places,
     }
     if (stages.pool == POOL_MAX) {
         if (whole && COUNT == 4) {
-            *(u32*)(places.found + at) = positions[0] | positions[1] << 8 | positions[COUNT - 2] << 16 | positions[COUNT - 1] << 24;
+            u32 low = positions[0] | positions[1] << 8, high = positions[COUNT - 2] | positions[COUNT - 1] << 8;
+            *(u32*)(places.found + at) = low | high << 16;
         } else if (whole && COUNT == 2) {
             *(u16*)(places.found + at) = positions[0] | positions[COUNT - 1] << 8;
         } else {

@@ -108,7 +108,8 @@ struct Product {
     }
 
     __device__ __forceinline__ void add(const float* a, const float* b) {
-#pragma unroll
+// Unrolled, operands of two steps would need more registers than there are.
+#pragma unroll 1
         for (int term = 0; term < DEPTH; term += TERMS) {
             u32 left[ROWS / 2][4];
 #pragma unroll

@@ -26,7 +26,7 @@ fn pooled(g: &Geometry) -> usize {
 }
 
 /// Operands in the order of [`tessera::tape::plan::Kernel::Convolution`].
-fn operands(
+pub fn operands(
     call: &ConvolutionCall,
     draw: &mut Draw,
     numbers: fn(&mut Draw, usize) -> Vec<f32>,
@@ -121,7 +121,7 @@ fn on_cpu(call: &ConvolutionCall, reads: &[Values]) -> (Vec<f64>, Vec<u8>) {
     (result, found)
 }
 
-fn on_gpu(gpu: &mut Gpu, call: &ConvolutionCall, precision: Precision, reads: &[Values]) -> Vec<Values> {
+pub fn on_gpu(gpu: &mut Gpu, call: &ConvolutionCall, precision: Precision, reads: &[Values]) -> Vec<Values> {
     let mut writes = vec![Values::Real(vec![0.0; len(call)])];
     if call.pool == PoolStage::Max {
         writes.push(Values::Bytes(vec![0; len(call)]));
@@ -129,7 +129,7 @@ fn on_gpu(gpu: &mut Gpu, call: &ConvolutionCall, precision: Precision, reads: &[
     gpu.run(&cuda::launches(call, precision), reads, &writes, cuda::workspace(call, precision))
 }
 
-fn plain(direction: Direction, geometry: Geometry) -> ConvolutionCall {
+pub fn plain(direction: Direction, geometry: Geometry) -> ConvolutionCall {
     ConvolutionCall {
         direction,
         geometry,

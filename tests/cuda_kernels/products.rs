@@ -35,8 +35,7 @@ const SIZES: [(usize, usize, usize); 9] = [
 ];
 
 fn sizes() -> impl Iterator<Item = Size> {
-    let all = SIZES.iter().flat_map(|&(m, n, k)| (0..4).map(move |t| (m, n, k, t & 1 != 0, t & 2 != 0)));
-    all
+    SIZES.iter().flat_map(|&(m, n, k)| (0..4).map(move |t| (m, n, k, t & 1 != 0, t & 2 != 0)))
 }
 
 #[test]

@@ -114,18 +114,13 @@ impl Product {
         self.rows.div_ceil(tile.rows) * self.columns.div_ceil(tile.columns)
     }
 
-    /// Does a thread of a block have registers enough? Single precision needs more of them to feed as many
-    /// sums.
+    /// Does a thread of a block have registers enough, beside those for its sums?
     fn fits(&self, tile: &Tile) -> bool {
         let threads = 32 * tile.warps[0] * tile.warps[1];
-        let (sums, items) =
-            (tile.rows * tile.columns / threads, tile.rows * self.depth() / self.a.width / threads);
-        let spare = match self.precision {
-            Precision::F32 if tile.columns == 128 => return false,
-            Precision::F32 if sums == 64 => 16,
-            _ => 32,
-        };
-        items * self.a.registers <= spare
+        let sums = tile.rows * tile.columns / threads;
+        let items = tile.rows * self.depth() / self.a.width / threads;
+        let largest = self.precision == Precision::F32 && tile.columns == 128;
+        !largest && items * self.a.registers <= if sums == 64 { 16 } else { 32 }
     }
 
     fn parts(&self, tile: &Tile) -> usize {
