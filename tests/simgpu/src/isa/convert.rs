@@ -108,7 +108,7 @@ fn quick(plan: Plan) -> Option<crate::exec::instruction::Op> {
     let to_zero = plan.rounding == Rounding::Zero;
     Some(match (plan.to, plan.from) {
         (S64, S32) => lanes!(i32 => i64, |x| x as i64),
-        (U64 | S64, U32) | (U64, U32 | B32) => lanes!(u32 => u64, |x| x as u64),
+        (U64 | S64, U32) | (U64, B32) => lanes!(u32 => u64, |x| x as u64),
         (U64, S32) => lanes!(i32 => u64, |x| x as u64),
         (U32 | S32, U64 | S64) => lanes!(u64 => u32, |x| x as u32),
         (U32 | S32, U32 | S32) => lanes!(u32 => u32, |x| x),
