@@ -157,8 +157,11 @@ fn load_image(image: *const c_void) -> Answer<Handle> {
     if image.is_null() {
         return Err(Status::InvalidValue);
     }
-    // SAFETY: an image is PTX text with a zero at its end, or has a header of more than these bytes.
-    let start: [u8; 4] = unsafe { image.cast::<[u8; 4]>().read() };
+    let mut start = Vec::new();
+    while start.len() < 4 && start.last() != Some(&0) {
+        // SAFETY: an image is text with a zero at its end, or has a header of more than these bytes.
+        start.push(unsafe { image.cast::<u8>().add(start.len()).read() });
+    }
     refuse_binary(&start)?;
     // SAFETY: as it is no binary it is text with a zero at its end.
     let text = unsafe { CStr::from_ptr(image.cast()) };
