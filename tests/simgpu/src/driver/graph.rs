@@ -83,7 +83,7 @@ impl Graph {
 /// `CUgraphNodeType`.
 fn kind(work: &Work) -> c_int {
     match work {
-        Work::Kernel { .. } => 0,
+        Work::Kernel(_) => 0,
         Work::Copy(_) => 1,
         Work::Fill(_) => 2,
         Work::Host(_) => 3,

@@ -120,7 +120,7 @@ pub unsafe fn prepare(
         dynamic_shared: dynamic as usize,
         params,
     };
-    Ok(Work::Kernel { request, function: handle })
+    Ok(Work::Kernel(request))
 }
 
 /// `CUlaunchConfig`.

@@ -1,6 +1,6 @@
 //! What a stream can be asked to do, as a value: it can be run now or kept in a graph.
 
-use super::{Answer, Handle, errors, lock};
+use super::{Answer, errors, lock};
 use crate::exec::counters;
 use crate::exec::launch::{Launch, Request};
 use crate::exec::memory::{self, Allocation};
@@ -53,7 +53,7 @@ pub struct HostCall {
 #[derive(Clone)]
 pub enum Work {
     Nothing,
-    Kernel { request: Request, function: Handle },
+    Kernel(Request),
     Copy(Copy),
     Fill(Fill),
     Host(HostCall),
@@ -68,7 +68,7 @@ impl Work {
     pub fn run(&self) -> Answer {
         match self {
             Work::Nothing | Work::Free => Ok(()),
-            Work::Kernel { request, .. } => kernel(request),
+            Work::Kernel(request) => kernel(request),
             Work::Copy(copy) => run_copy(copy),
             Work::Fill(fill) => run_fill(fill),
             Work::Host(call) => {
