@@ -10,6 +10,11 @@ static LAST: Mutex<String> = Mutex::new(String::new());
 /// Says what went wrong, on stderr and for `simgpu_last_error_text`.
 pub fn note(text: String) {
     eprintln!("simgpu: {text}");
+    remember(text);
+}
+
+/// As `note`, for what programs expect to happen: not on stderr.
+pub fn remember(text: String) {
     *LAST.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = text;
 }
 

@@ -48,7 +48,7 @@ fn refuse_binary(start: &[u8]) -> Answer {
     let is_elf = start.starts_with(b"\x7fELF");
     let is_fatbin = start.starts_with(&[0x50, 0xed, 0x55, 0xba]) || start.starts_with(&[0xb1, 0x43, 0x62, 0x46]);
     if is_elf || is_fatbin {
-        errors::note("machine code cannot be executed here; load the PTX of the kernel".into());
+        errors::remember("machine code cannot be executed here; load the PTX of the kernel".into());
         return Err(Status::NoBinaryForGpu);
     }
     Ok(())
