@@ -178,7 +178,7 @@ mod tests {
             all.sort_unstable();
             prop_assert_eq!(all, (0..n as u32).collect::<Vec<_>>());
             prop_assert_eq!(split.validation.len(), n / 5);
-            let wanted = (n as f64 * f64::from(percent) / 200.0).round() as usize;
+            let wanted = (n as f64 * (f64::from(percent) / 200.0)).round() as usize;
             prop_assert_eq!(split.labelled.len(), wanted.max(1));
             for class in 0..classes {
                 let have = split.labelled.iter().filter(|&&i| labels[i as usize] == class).count();
