@@ -171,8 +171,10 @@ fn intervals(stretches: &[Stretch], touched: &[Touched], registers: usize) -> Ve
         stretch.live_in.each(|register| extend(register, 2 * stretch.start));
         stretch.live_out.each(|register| extend(register, 2 * stretch.end));
         for (at, touched) in touched.iter().enumerate().take(stretch.end).skip(stretch.start) {
+            // With several results, an operand may still be read after the first result is written.
+            let last_read = 2 * at + (touched.defs.len() > 1) as usize;
             for &register in &touched.uses {
-                extend(register, 2 * at);
+                extend(register, last_read);
             }
             for &register in &touched.defs {
                 extend(register, 2 * at + 1);

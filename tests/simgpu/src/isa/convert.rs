@@ -30,6 +30,9 @@ struct Plan {
     is_whole: bool,
     saturates: bool,
     relu: bool,
+    /// Whether the registers have 64 bits, which those of small integers may.
+    in_wide: bool,
+    to_wide: bool,
 }
 
 pub fn convert(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
@@ -45,19 +48,24 @@ pub fn convert(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         return f.no_such_form();
     }
     let (rounding, is_whole) = rounding(f);
-    let plan = Plan { to, from, rounding, is_whole, saturates: f.has("sat"), relu: f.has("relu") };
+    let (saturates, relu) = (f.has("sat"), f.has("relu"));
+    let mut plan = Plan { to, from, rounding, is_whole, saturates, relu, in_wide: false, to_wide: false };
     let d = l.dest_any(f.operand(0)?, to)?;
     let s = l.source_any(f.operand(1)?, from)?;
     (i.dst, i.a) = (d & !WIDE, s & !WIDE);
     let (wide_d, wide_s) = (d & WIDE != 0, s & WIDE != 0);
-    if wide_s && from.size() < 8 || wide_d && to.size() < 8 || !wide_d && to.is_wide() || !wide_s && from.is_wide() {
+    plan.in_wide = wide_s;
+    plan.to_wide = wide_d;
+    if to.is_wide() && !wide_d || from.is_wide() && !wide_s {
+        return Err("registers narrower than their types".into());
+    }
+    if to.is_wide() != wide_d || from.is_wide() != wide_s {
         // A small integer in a register that is wider than it.
-        if !from.is_float() && !to.is_float() && wide_s && !wide_d {
-            return narrow_from_wide(i, plan);
-        }
-        if to.is_wide() != wide_d || from.is_wide() != wide_s {
+        if from.is_float() || to.is_float() {
             return Err("registers of unusual width".into());
         }
+        i.op = general(i, plan)?;
+        return Ok(());
     }
     i.op = match quick(plan) {
         Some(op) => op,
@@ -82,21 +90,6 @@ fn rounding(f: &Form) -> (Rounding, bool) {
         }
     }
     (Rounding::Nearest, false)
-}
-
-/// The low bits of a 64-bit register as a smaller integer.
-fn narrow_from_wide(i: &mut Instruction, plan: Plan) -> Lowered {
-    if plan.saturates {
-        return Err("saturation from a wider register".into());
-    }
-    i.op = match plan.to {
-        U32 | S32 => lanes!(u64 => u32, |x| x as u32),
-        U16 | S16 => lanes!(u64 => u32, |x| x as u16 as u32),
-        U8 => lanes!(u64 => u32, |x| x as u8 as u32),
-        S8 => lanes!(u64 => u32, |x| x as i8 as i32 as u32),
-        _ => return Err("registers of unusual width".into()),
-    };
-    Ok(())
 }
 
 /// Conversions that kernels use in inner loops.
@@ -251,6 +244,7 @@ impl Plan {
         let index = |ty: Type| TYPES.iter().position(|&known| known == ty).ok_or("a type that cvt does not know");
         let rounding = ROUNDINGS.iter().position(|&known| known == self.rounding).unwrap_or(0);
         let flags = (self.is_whole as i64) << 24 | (self.saturates as i64) << 25 | (self.relu as i64) << 26;
+        let flags = flags | (self.in_wide as i64) << 27 | (self.to_wide as i64) << 28;
         Ok(index(self.to)? as i64 | (index(self.from)? as i64) << 8 | (rounding as i64) << 16 | flags)
     }
 
@@ -262,6 +256,8 @@ impl Plan {
             is_whole: imm >> 24 & 1 != 0,
             saturates: imm >> 25 & 1 != 0,
             relu: imm >> 26 & 1 != 0,
+            in_wide: imm >> 27 & 1 != 0,
+            to_wide: imm >> 28 & 1 != 0,
         }
     }
 }
@@ -276,10 +272,10 @@ fn general(i: &mut Instruction, plan: Plan) -> Result<crate::exec::instruction::
         let plan = Plan::unpack(i.imm);
         let mut out = [0u64; 32];
         for (k, out) in out.iter_mut().enumerate() {
-            let raw = if plan.from.is_wide() { w.get::<u64>(i.a)[k] } else { w.get::<u32>(i.a)[k] as u64 };
+            let raw = if plan.in_wide { w.get::<u64>(i.a)[k] } else { w.get::<u32>(i.a)[k] as u64 };
             *out = one(raw, plan);
         }
-        if plan.to.is_wide() {
+        if plan.to_wide {
             return w.set(i.dst, &out, m);
         }
         let mask = if plan.to.size() == 2 { 0xffff } else { !0 };
