@@ -27,10 +27,10 @@ struct Scope {
     families: Vec<(String, u32, Type)>,
 }
 
-/// A `.param` variable of a call: values by byte offset.
+/// A `.param` variable of a call: by byte offset, the register that holds a value and its size.
 #[derive(Default, Clone)]
 struct CallParam {
-    values: HashMap<i64, (u32, bool)>,
+    values: HashMap<i64, (u32, usize)>,
 }
 
 /// What the names of one function mean; a call enters a new frame.
@@ -302,10 +302,10 @@ impl<'m> Lowering<'m> {
                 (i.guard, i.class) = (guard, Class::Control);
                 let mut list = Vec::new();
                 for &id in &arguments {
-                    let &(register, is_wide) =
+                    let &(register, size) =
                         self.call_params[id].values.get(&0).ok_or("an argument without a value")?;
                     self.now.uses.push(register);
-                    list.push(register | if is_wide { WIDE } else { 0 });
+                    list.push(register | if size == 8 { WIDE } else { 0 });
                 }
                 let needed = if name == "vprintf" { 2 } else { 4 };
                 if list.len() < needed || list[0] & WIDE == 0 || list[1] & WIDE == 0 {
@@ -313,7 +313,7 @@ impl<'m> Lowering<'m> {
                 }
                 i.list = list.into();
                 if let (Some(&id), "vprintf") = (results.first(), name) {
-                    i.dst = self.call_value(id, 0, false);
+                    i.dst = self.call_value(id, 0, 4);
                     self.now.defs.push(i.dst);
                 }
                 self.push(i, origin);
@@ -381,24 +381,29 @@ impl<'m> Lowering<'m> {
     }
 
     /// The register that holds a value of a call's parameter.
-    fn call_value(&mut self, id: usize, offset: i64, is_wide: bool) -> u32 {
-        if let Some(&(register, found_wide)) = self.call_params[id].values.get(&offset)
-            && found_wide == is_wide
+    fn call_value(&mut self, id: usize, offset: i64, size: usize) -> u32 {
+        if let Some(&(register, found)) = self.call_params[id].values.get(&offset)
+            && found == size
         {
             return register;
         }
-        let register = self.scratch(is_wide);
-        self.call_params[id].values.insert(offset, (register, is_wide));
+        let register = self.scratch(size == 8);
+        self.call_params[id].values.insert(offset, (register, size));
         register
     }
 
-    /// The register behind `[param+offset]` of a call, to be written or read.
-    pub fn call_slot(&mut self, name: &str, offset: i64, ty: Type, is_written: bool) -> Option<u32> {
-        let id = *self.frame.call_params.get(name)?;
-        let register = self.call_value(id, offset, ty.is_wide());
+    /// The register behind `[param+offset]` of a call, to be written or read. What is read must have been written in
+    /// one piece of the same size.
+    pub fn call_slot(&mut self, name: &str, offset: i64, ty: Type, is_written: bool) -> Result<u32, String> {
+        let &id = self.frame.call_params.get(name).ok_or_else(|| format!("the parameter {name}"))?;
+        let known = self.call_params[id].values.get(&offset);
+        if !is_written && known.is_none_or(|&(_, size)| size != ty.size()) {
+            return Err(format!("{} bytes of {name}+{offset}, which were not passed as such", ty.size()));
+        }
+        let register = self.call_value(id, offset, ty.size());
         let list = if is_written { &mut self.now.defs } else { &mut self.now.uses };
         list.push(register);
-        Some(register)
+        Ok(register)
     }
 
     /// Where a `ret` of the present function goes, if it does not end the thread.

@@ -3,7 +3,7 @@
 #[path = "gpu/mod.rs"]
 mod gpu;
 
-use cudarc::driver::{CudaSlice, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaSlice, DriverError, LaunchConfig, PushKernelArg};
 use gpu::{Gpu, alone, gpu as open, last_error, reset_error, set_checks, set_seed, shape};
 
 /// Line numbers below count from the line after `r#"`, which is line 2.
@@ -69,13 +69,14 @@ fn run(gpu: &Gpu, name: &str, words: usize, n: i32, config: LaunchConfig) -> Opt
     let mut launch = gpu.stream.launch_builder(&function);
     launch.arg(&mut x).arg(&n);
     // SAFETY: the kernel's parameters; that it misbehaves is what this is about.
-    unsafe { launch.launch(config) }.unwrap();
-    finish(gpu)
+    let launched = unsafe { launch.launch(config) }.err();
+    finish(gpu, launched)
 }
 
-/// The error that synchronising gives, with its text; the error state is cleared.
-fn finish(gpu: &Gpu) -> Option<String> {
-    let result = gpu.stream.synchronize();
+/// The error that a launch or synchronising gives, with its text; the error state is cleared. `cudarc` records events
+/// with a launch, which then give the kernel's error already.
+fn finish(gpu: &Gpu, launched: Option<DriverError>) -> Option<String> {
+    let result = launched.map_or_else(|| gpu.stream.synchronize(), Err);
     let text = last_error();
     reset_error();
     result.err().map(|error| format!("{error:?}: {text}"))
@@ -137,8 +138,8 @@ fn use_after_free() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&address).arg(&mut y);
         // SAFETY: an address in place of a pointer; that it is stale is what this is about.
-        unsafe { launch.launch(shape(1, 64)) }.unwrap();
-        says(finish(gpu), &["ILLEGAL_ADDRESS", "use after free", "kernel reads, kernel.cu:8", "block (0,0,0), thread (0,0,0)"]);
+        let launched = unsafe { launch.launch(shape(1, 64)) }.err();
+        says(finish(gpu, launched), &["ILLEGAL_ADDRESS", "use after free", "kernel reads, kernel.cu:8", "block (0,0,0), thread (0,0,0)"]);
     });
 }
 
@@ -161,8 +162,8 @@ fn uninitialised_global_memory() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&x).arg(&mut y);
         // SAFETY: the kernel's parameters.
-        unsafe { launch.launch(shape(1, 64)) }.unwrap();
-        says(finish(gpu), &["uninitialised global memory", "kernel reads, kernel.cu:8", "thread (50,0,0)"]);
+        let launched = unsafe { launch.launch(shape(1, 64)) }.err();
+        says(finish(gpu, launched), &["uninitialised global memory", "kernel reads, kernel.cu:8", "thread (50,0,0)"]);
     });
 }
 
@@ -216,12 +217,12 @@ fn errors_stick_until_they_are_reset() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&mut x).arg(&0i32);
         // SAFETY: as above.
-        unsafe { launch.launch(shape(1, 32)) }.unwrap();
+        let launched = unsafe { launch.launch(shape(1, 32)) }.err();
         for _ in 0..2 {
             assert!(format!("{:?}", gpu.stream.synchronize()).contains("ILLEGAL_ADDRESS"));
             assert!(gpu.context.new_stream().is_err());
         }
-        assert!(finish(gpu).is_some());
+        assert!(finish(gpu, launched).is_some());
         assert_eq!(gpu.stream.synchronize(), Ok(()));
     });
 }

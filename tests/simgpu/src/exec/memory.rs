@@ -220,7 +220,7 @@ impl Memory {
             return format!("use after free: {} bytes into {}, which was freed", address - freed.start, freed.describe());
         }
         let below = self.live.range(..=address).next_back().map(|(_, allocation)| allocation);
-        let above = self.live.range(address..).next().map(|(_, allocation)| allocation);
+        let above = self.live.range(address.saturating_add(1)..).next().map(|(_, allocation)| allocation);
         let past = below.map(|a| (address.saturating_add(bytes).saturating_sub(a.end()), a));
         let before = above.map(|a| (a.start - address, a));
         match (past, before) {
