@@ -12,7 +12,8 @@ use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use std::path::Path;
 
 fn main() {
-    let (options, files): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with('-'));
+    let (options, files): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|a| a.starts_with('-'));
     if files.is_empty() {
         let mut names: Vec<&str> = driver::all_functions().iter().map(|(name, _)| *name).collect();
         names.sort();
@@ -44,7 +45,8 @@ fn report(file: &str, text: &str) {
         Ok(module) => module,
         Err(error) => return println!("{file}: {error}"),
     };
-    let symbols: lower::Symbols = module.variables.iter().map(|variable| (variable.name.clone(), 4096)).collect();
+    let symbols: lower::Symbols =
+        module.variables.iter().map(|variable| (variable.name.clone(), 4096)).collect();
     for function in module.functions.iter().filter(|function| function.is_entry && function.body.is_some()) {
         match lower::kernel(&module, function, &symbols) {
             Ok(program) => println!("{file}: {}: {} instructions", function.name, program.code.len()),

@@ -153,7 +153,8 @@ impl<'m> Lowering<'m> {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let Some(function) = self.module.functions.iter().find(|f| f.name == name && f.body.is_some()) else {
+            let Some(function) = self.module.functions.iter().find(|f| f.name == name && f.body.is_some())
+            else {
                 continue;
             };
             for statement in function.body.iter().flatten() {
@@ -170,8 +171,11 @@ impl<'m> Lowering<'m> {
             todo.extend(names.iter().filter(|name| !seen.contains(*name)).cloned());
         }
         let module = self.module;
-        let outside =
-            module.variables.iter().filter(|v| v.space == Space::Shared && names.contains(&v.name)).collect::<Vec<_>>();
+        let outside = module
+            .variables
+            .iter()
+            .filter(|v| v.space == Space::Shared && names.contains(&v.name))
+            .collect::<Vec<_>>();
         let is_dynamic = |variable: &Variable| variable.is_extern || variable.size == 0;
         let all = outside.iter().chain(&inside);
         let mut align = 16;
@@ -413,7 +417,8 @@ impl<'m> Lowering<'m> {
 
     /// Marks the instruction that is being lowered as a branch to this label.
     pub fn branch_to(&mut self, label: &str, is_qualified: bool) {
-        let label = if is_qualified { label.to_string() } else { format!("{}{label}", self.frame.label_prefix) };
+        let label =
+            if is_qualified { label.to_string() } else { format!("{}{label}", self.frame.label_prefix) };
         self.pending.push((self.code.len(), label));
     }
 
@@ -660,17 +665,25 @@ impl<'m> Lowering<'m> {
 
     // ---- the end ----
 
-    fn finish(mut self, function: &Function, params: Vec<Param>, param_bytes: usize) -> Result<Program, String> {
+    fn finish(
+        mut self,
+        function: &Function,
+        params: Vec<Param>,
+        param_bytes: usize,
+    ) -> Result<Program, String> {
         let _ = LOCAL_WINDOW;
-        let missing = |label: &str| format!("there is no label {}", label.rsplit('#').next().unwrap_or(label));
+        let missing =
+            |label: &str| format!("there is no label {}", label.rsplit('#').next().unwrap_or(label));
         for (at, label) in &self.pending {
             self.code[*at].target = *self.labels.get(label).ok_or_else(|| missing(label))?;
         }
         let mut tables = Vec::new();
         for (at, name) in &self.pending_tables {
             let labels = self.tables.get(name).ok_or_else(|| missing(name))?;
-            let targets: Result<Vec<u32>, String> =
-                labels.iter().map(|label| self.labels.get(label).copied().ok_or_else(|| missing(label))).collect();
+            let targets: Result<Vec<u32>, String> = labels
+                .iter()
+                .map(|label| self.labels.get(label).copied().ok_or_else(|| missing(label)))
+                .collect();
             self.code[*at].target = tables.len() as u32;
             tables.push(targets?);
         }

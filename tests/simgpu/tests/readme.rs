@@ -8,7 +8,8 @@ fn lists_are_up_to_date() {
     names.sort();
     let readme = include_str!("../README.md");
     let section = |start: &str| {
-        let (_, rest) = readme.split_once(&format!("<!-- {start} -->\n```text\n")).expect("the section is there");
+        let (_, rest) =
+            readme.split_once(&format!("<!-- {start} -->\n```text\n")).expect("the section is there");
         rest.split_once("```").expect("it ends").0
     };
     let hint = "print them with `cargo run --release --example lower`";

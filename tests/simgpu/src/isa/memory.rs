@@ -246,8 +246,11 @@ macro_rules! store_elements {
         for (index, &slot) in $i.list.iter().enumerate() {
             let offset = (index * size_of::<$T>()) as u64;
             for k in each_lane($m) {
-                let value =
-                    if slot & WIDE != 0 { $w.get::<u64>(slot & !WIDE)[k] as $T } else { $w.get::<u32>(slot)[k] as $T };
+                let value = if slot & WIDE != 0 {
+                    $w.get::<u64>(slot & !WIDE)[k] as $T
+                } else {
+                    $w.get::<u32>(slot)[k] as $T
+                };
                 // SAFETY: `resolve` has accepted the addresses of these lanes, for all elements.
                 unsafe { write::<$T>($addresses[k] + offset, value) };
             }

@@ -76,7 +76,8 @@ pub fn last_error() -> String {
 
 pub fn counters() -> String {
     // SAFETY: the type of the exported function.
-    let function: extern "C" fn() -> *const c_char = unsafe { std::mem::transmute(symbol(c"simgpu_counters_json")) };
+    let function: extern "C" fn() -> *const c_char =
+        unsafe { std::mem::transmute(symbol(c"simgpu_counters_json")) };
     // SAFETY: it gives a C string that is valid until the next call in this thread.
     unsafe { CStr::from_ptr(function()) }.to_string_lossy().into_owned()
 }
