@@ -273,7 +273,7 @@ impl<'m> Lowering<'m> {
     /// Adds an instruction, with the registers named since the last one.
     pub fn push(&mut self, i: Instruction, origin: Origin) {
         let outside = matches!(i.space, Space::Global | Space::Generic);
-        self.communicates |= i.strong && outside || i.class == Class::Atomic && outside;
+        self.communicates |= outside && (i.strong || i.class == Class::Atomic);
         self.code.push(i);
         self.origins.push(origin);
         self.touched.push(std::mem::take(&mut self.now));
@@ -598,7 +598,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// The elements of `{a, b}`, or the operand itself.
-    pub fn elements<'o>(operand: &'o Operand) -> &'o [Operand] {
+    pub fn elements(operand: &Operand) -> &[Operand] {
         match operand {
             Operand::Vector(elements) => elements,
             single => std::slice::from_ref(single),

@@ -72,7 +72,7 @@ impl Graph {
                 // A cycle.
                 return Err(Status::InvalidValue);
             }
-            let pick = if seed == 0 { 0 } else { (random.next() % ready.len() as u64) as usize };
+            let pick = if seed == 0 { 0 } else { (random.draw() % ready.len() as u64) as usize };
             is_done[ready[pick]] = true;
             order.push(ready[pick]);
         }

@@ -280,11 +280,11 @@ fn multiply_24_op(f: &Form, ty: Type) -> Result<[Op; 2], String> {
         ],
         (U32, true) => [
             lanes!(u32, u32 => u32, |x, y| ((unsigned24(x) * unsigned24(y)) >> 16) as u32),
-            lanes!(u32, u32, u32 => u32, |x, y, z| ((unsigned24(x) * unsigned24(y) >> 16) as u32).wrapping_add(z)),
+            lanes!(u32, u32, u32 => u32, |x, y, z| (((unsigned24(x) * unsigned24(y)) >> 16) as u32).wrapping_add(z)),
         ],
         (S32, true) => [
             lanes!(u32, u32 => u32, |x, y| ((signed24(x) * signed24(y)) >> 16) as u32),
-            lanes!(u32, u32, u32 => u32, |x, y, z| ((signed24(x) * signed24(y) >> 16) as u32).wrapping_add(z)),
+            lanes!(u32, u32, u32 => u32, |x, y, z| (((signed24(x) * signed24(y)) >> 16) as u32).wrapping_add(z)),
         ],
         _ => return f.no_such_form(),
     })

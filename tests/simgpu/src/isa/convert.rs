@@ -149,13 +149,11 @@ fn to_f32(x: f64, rounding: Rounding) -> f32 {
 
 /// Rounds to f16 or bf16 in a direction: the nearest, or the neighbour on the other side.
 fn to_half(x: f64, rounding: Rounding, is_bf16: bool) -> u32 {
-    let (narrow, widen): (fn(f64) -> u32, fn(u32) -> f32) =
-        if is_bf16 { (bf16_from_f64, bf16_to_f32) } else { (f16_from_f64, f16_to_f32) };
     if x.is_nan() {
         return 0x7fff;
     }
-    let nearest = narrow(x);
-    let value = widen(nearest) as f64;
+    let nearest = if is_bf16 { bf16_from_f64(x) } else { f16_from_f64(x) };
+    let value = if is_bf16 { bf16_to_f32(nearest) } else { f16_to_f32(nearest) } as f64;
     if rounding == Rounding::Zero && value.abs() > x.abs() { nearest - 1 } else { nearest }
 }
 

@@ -511,13 +511,7 @@ impl<'s> Parser<'_, 's> {
                 if self.eat("|") {
                     return Ok(Operand::Pair(name, self.word()?.to_string()));
                 }
-                let offset = if self.eat("+") {
-                    self.offset()?
-                } else if self.is("-") {
-                    self.offset()?
-                } else {
-                    0
-                };
+                let offset = if self.eat("+") || self.is("-") { self.offset()? } else { 0 };
                 Ok(Operand::Name(name, offset))
             }
         }

@@ -28,7 +28,7 @@ impl Kind {
     /// A value: often one at the edge.
     fn draw(self, draw: &mut Draw) -> u64 {
         let any = draw.next();
-        let edge = any % 3 == 0;
+        let edge = any.is_multiple_of(3);
         let pick = (any >> 8) as usize;
         match self {
             Kind::W | Kind::H if edge => {

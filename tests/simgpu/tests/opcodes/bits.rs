@@ -82,7 +82,7 @@ fn counts_and_fields() {
             case("szext.clamp.s32 %0, %1, 5;", W, &[W], |a, _, _| ((a as i32) << 27 >> 27) as u64),
             case("prmt.b32 %0, %1, %2, 0x7250;", W, &[W, W], |a, b, _| permute(a, b, 0x7250)),
             case("prmt.b32 %0, %1, %2, 0x8a4f;", W, &[W, W], |a, b, _| permute(a, b, 0x8a4f)),
-            case("prmt.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| permute(a, b, c)),
+            case("prmt.b32 %0, %1, %2, %3;", W, &[W, W, W], permute),
             case("prmt.b32.f4e %0, %1, %2, 1;", W, &[W, W], |a, b, _| (b << 32 | a) >> 8),
             case("prmt.b32.rc16 %0, %1, %2, 1;", W, &[W, W], |a, _, _| a >> 16 | a & 0xffff_0000),
             case("dp4a.s32.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
