@@ -47,7 +47,7 @@ extern "C" __global__ void exited(int *x, int n) {
 extern "C" __device__ void __assertfail(const char *, const char *, unsigned, const char *, size_t);
 extern "C" __global__ void asserts(int *x, int n) {
     if (threadIdx.x == 9)
-        __assertfail("n > 3", "kernel.cu", 45, "asserts", 1);
+        __assertfail("n > 3", "kernel.cu", 41, "asserts", 1);
 }
 extern "C" __global__ void shared_bounds(int *x, int n) {
     __shared__ int s[16];
@@ -127,7 +127,7 @@ fn out_of_bounds() {
 fn outside_of_shared_memory() {
     with("", |gpu| {
         let message = run(gpu, "shared_bounds", 4, 1, shape(1, 32));
-        says(message, &["ILLEGAL_ADDRESS", "shared access", "kernel.cu:49", "thread (16,0,0)"]);
+        says(message, &["ILLEGAL_ADDRESS", "shared access", "kernel.cu:45", "thread (16,0,0)"]);
     });
 }
 
@@ -237,7 +237,7 @@ fn assertions() {
         let message = run(gpu, "asserts", 4, 0, shape(1, 32));
         says(
             message,
-            &["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at", "kernel.cu:45", "thread (9,0,0)"],
+            &["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at kernel.cu:41 in asserts", "thread (9,0,0)"],
         );
     });
 }
