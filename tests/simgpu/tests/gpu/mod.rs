@@ -27,9 +27,7 @@ fn load(path: &Path) -> usize {
 
 /// Folder of the toolkit.
 pub fn toolkit() -> Option<PathBuf> {
-    let given = std::env::var_os("TESSERA_CUDA_TOOLKIT").map(PathBuf::from).filter(|path| path.exists());
-    let shared = PathBuf::from("/work/simgpu/toolkit");
-    given.or_else(|| shared.exists().then_some(shared))
+    std::env::var_os("TESSERA_CUDA_TOOLKIT").map(PathBuf::from).filter(|path| path.exists())
 }
 
 fn library() -> PathBuf {
