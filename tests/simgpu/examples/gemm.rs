@@ -47,7 +47,8 @@ fn main() {
     let (function, n) = (gpu.function(KERNEL, "gemm"), 512usize);
     let mut draw = gpu::Draw(1);
     let real: Vec<f32> = (0..2 * n * n).map(|_| draw.real()).collect();
-    let (a, b) = (gpu.stream.clone_htod(&real[..n * n]).unwrap(), gpu.stream.clone_htod(&real[n * n..]).unwrap());
+    let (a, b) =
+        (gpu.stream.clone_htod(&real[..n * n]).unwrap(), gpu.stream.clone_htod(&real[n * n..]).unwrap());
     let mut c = gpu.stream.alloc_zeros::<f32>(n * n).unwrap();
     let config = LaunchConfig { grid_dim: (8, 8, 1), block_dim: (256, 1, 1), shared_mem_bytes: 0 };
     for _ in 0..5 {

@@ -33,7 +33,8 @@ impl Checks {
                 "count" => checks.count = true,
                 "all" => {
                     let count = checks.count;
-                    checks = Checks { init: true, race: true, global_race: true, sync: true, leak: true, count };
+                    checks =
+                        Checks { init: true, race: true, global_race: true, sync: true, leak: true, count };
                 }
                 other => {
                     return Err(format!(

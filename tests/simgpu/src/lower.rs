@@ -27,10 +27,10 @@ struct Scope {
     families: Vec<(String, u32, Type)>,
 }
 
-/// A `.param` variable of a call: values by byte offset.
+/// A `.param` variable of a call: by byte offset, the register that holds a value and its size.
 #[derive(Default, Clone)]
 struct CallParam {
-    values: HashMap<i64, (u32, bool)>,
+    values: HashMap<i64, (u32, usize)>,
 }
 
 /// What the names of one function mean; a call enters a new frame.
@@ -153,7 +153,8 @@ impl<'m> Lowering<'m> {
             if !seen.insert(name.clone()) {
                 continue;
             }
-            let Some(function) = self.module.functions.iter().find(|f| f.name == name && f.body.is_some()) else {
+            let Some(function) = self.module.functions.iter().find(|f| f.name == name && f.body.is_some())
+            else {
                 continue;
             };
             for statement in function.body.iter().flatten() {
@@ -170,8 +171,11 @@ impl<'m> Lowering<'m> {
             todo.extend(names.iter().filter(|name| !seen.contains(*name)).cloned());
         }
         let module = self.module;
-        let outside =
-            module.variables.iter().filter(|v| v.space == Space::Shared && names.contains(&v.name)).collect::<Vec<_>>();
+        let outside = module
+            .variables
+            .iter()
+            .filter(|v| v.space == Space::Shared && names.contains(&v.name))
+            .collect::<Vec<_>>();
         let is_dynamic = |variable: &Variable| variable.is_extern || variable.size == 0;
         let all = outside.iter().chain(&inside);
         let mut align = 16;
@@ -269,7 +273,7 @@ impl<'m> Lowering<'m> {
     /// Adds an instruction, with the registers named since the last one.
     pub fn push(&mut self, i: Instruction, origin: Origin) {
         let outside = matches!(i.space, Space::Global | Space::Generic);
-        self.communicates |= i.strong && outside || i.class == Class::Atomic && outside;
+        self.communicates |= outside && (i.strong || i.class == Class::Atomic);
         self.code.push(i);
         self.origins.push(origin);
         self.touched.push(std::mem::take(&mut self.now));
@@ -302,10 +306,10 @@ impl<'m> Lowering<'m> {
                 (i.guard, i.class) = (guard, Class::Control);
                 let mut list = Vec::new();
                 for &id in &arguments {
-                    let &(register, is_wide) =
+                    let &(register, size) =
                         self.call_params[id].values.get(&0).ok_or("an argument without a value")?;
                     self.now.uses.push(register);
-                    list.push(register | if is_wide { WIDE } else { 0 });
+                    list.push(register | if size == 8 { WIDE } else { 0 });
                 }
                 let needed = if name == "vprintf" { 2 } else { 4 };
                 if list.len() < needed || list[0] & WIDE == 0 || list[1] & WIDE == 0 {
@@ -313,7 +317,7 @@ impl<'m> Lowering<'m> {
                 }
                 i.list = list.into();
                 if let (Some(&id), "vprintf") = (results.first(), name) {
-                    i.dst = self.call_value(id, 0, false);
+                    i.dst = self.call_value(id, 0, 4);
                     self.now.defs.push(i.dst);
                 }
                 self.push(i, origin);
@@ -381,24 +385,29 @@ impl<'m> Lowering<'m> {
     }
 
     /// The register that holds a value of a call's parameter.
-    fn call_value(&mut self, id: usize, offset: i64, is_wide: bool) -> u32 {
-        if let Some(&(register, found_wide)) = self.call_params[id].values.get(&offset)
-            && found_wide == is_wide
+    fn call_value(&mut self, id: usize, offset: i64, size: usize) -> u32 {
+        if let Some(&(register, found)) = self.call_params[id].values.get(&offset)
+            && found == size
         {
             return register;
         }
-        let register = self.scratch(is_wide);
-        self.call_params[id].values.insert(offset, (register, is_wide));
+        let register = self.scratch(size == 8);
+        self.call_params[id].values.insert(offset, (register, size));
         register
     }
 
-    /// The register behind `[param+offset]` of a call, to be written or read.
-    pub fn call_slot(&mut self, name: &str, offset: i64, ty: Type, is_written: bool) -> Option<u32> {
-        let id = *self.frame.call_params.get(name)?;
-        let register = self.call_value(id, offset, ty.is_wide());
+    /// The register behind `[param+offset]` of a call, to be written or read. What is read must have been written in
+    /// one piece of the same size.
+    pub fn call_slot(&mut self, name: &str, offset: i64, ty: Type, is_written: bool) -> Result<u32, String> {
+        let &id = self.frame.call_params.get(name).ok_or_else(|| format!("the parameter {name}"))?;
+        let known = self.call_params[id].values.get(&offset);
+        if !is_written && known.is_none_or(|&(_, size)| size != ty.size()) {
+            return Err(format!("{} bytes of {name}+{offset}, which were not passed as such", ty.size()));
+        }
+        let register = self.call_value(id, offset, ty.size());
         let list = if is_written { &mut self.now.defs } else { &mut self.now.uses };
         list.push(register);
-        Some(register)
+        Ok(register)
     }
 
     /// Where a `ret` of the present function goes, if it does not end the thread.
@@ -408,7 +417,8 @@ impl<'m> Lowering<'m> {
 
     /// Marks the instruction that is being lowered as a branch to this label.
     pub fn branch_to(&mut self, label: &str, is_qualified: bool) {
-        let label = if is_qualified { label.to_string() } else { format!("{}{label}", self.frame.label_prefix) };
+        let label =
+            if is_qualified { label.to_string() } else { format!("{}{label}", self.frame.label_prefix) };
         self.pending.push((self.code.len(), label));
     }
 
@@ -588,7 +598,7 @@ impl<'m> Lowering<'m> {
     }
 
     /// The elements of `{a, b}`, or the operand itself.
-    pub fn elements<'o>(operand: &'o Operand) -> &'o [Operand] {
+    pub fn elements(operand: &Operand) -> &[Operand] {
         match operand {
             Operand::Vector(elements) => elements,
             single => std::slice::from_ref(single),
@@ -655,17 +665,25 @@ impl<'m> Lowering<'m> {
 
     // ---- the end ----
 
-    fn finish(mut self, function: &Function, params: Vec<Param>, param_bytes: usize) -> Result<Program, String> {
+    fn finish(
+        mut self,
+        function: &Function,
+        params: Vec<Param>,
+        param_bytes: usize,
+    ) -> Result<Program, String> {
         let _ = LOCAL_WINDOW;
-        let missing = |label: &str| format!("there is no label {}", label.rsplit('#').next().unwrap_or(label));
+        let missing =
+            |label: &str| format!("there is no label {}", label.rsplit('#').next().unwrap_or(label));
         for (at, label) in &self.pending {
             self.code[*at].target = *self.labels.get(label).ok_or_else(|| missing(label))?;
         }
         let mut tables = Vec::new();
         for (at, name) in &self.pending_tables {
             let labels = self.tables.get(name).ok_or_else(|| missing(name))?;
-            let targets: Result<Vec<u32>, String> =
-                labels.iter().map(|label| self.labels.get(label).copied().ok_or_else(|| missing(label))).collect();
+            let targets: Result<Vec<u32>, String> = labels
+                .iter()
+                .map(|label| self.labels.get(label).copied().ok_or_else(|| missing(label)))
+                .collect();
             self.code[*at].target = tables.len() as u32;
             tables.push(targets?);
         }

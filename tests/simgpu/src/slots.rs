@@ -111,10 +111,13 @@ fn live(code: &[Instruction], tables: &[Vec<u32>], touched: &[Touched], register
         let last = &code[end - 1];
         let mut next: Vec<usize> = match last.flow {
             Flow::Branch => vec![index_of(last.target as usize)],
-            Flow::BranchIndexed => tables[last.target as usize].iter().map(|&t| index_of(t as usize)).collect(),
+            Flow::BranchIndexed => {
+                tables[last.target as usize].iter().map(|&t| index_of(t as usize)).collect()
+            }
             _ => vec![],
         };
-        let goes_on = last.guard != NONE || !matches!(last.flow, Flow::Branch | Flow::BranchIndexed | Flow::Exit);
+        let goes_on =
+            last.guard != NONE || !matches!(last.flow, Flow::Branch | Flow::BranchIndexed | Flow::Exit);
         if goes_on && end < code.len() {
             next.push(number + 1);
         }

@@ -3,7 +3,7 @@
 #[path = "gpu/mod.rs"]
 mod gpu;
 
-use cudarc::driver::{CudaSlice, LaunchConfig, PushKernelArg};
+use cudarc::driver::{CudaSlice, DriverError, LaunchConfig, PushKernelArg};
 use gpu::{Gpu, alone, gpu as open, last_error, reset_error, set_checks, set_seed, shape};
 
 /// Line numbers below count from the line after `r#"`, which is line 2.
@@ -47,7 +47,7 @@ extern "C" __global__ void exited(int *x, int n) {
 extern "C" __device__ void __assertfail(const char *, const char *, unsigned, const char *, size_t);
 extern "C" __global__ void asserts(int *x, int n) {
     if (threadIdx.x == 9)
-        __assertfail("n > 3", "kernel.cu", 45, "asserts", 1);
+        __assertfail("n > 3", "kernel.cu", 41, "asserts", 1);
 }
 extern "C" __global__ void shared_bounds(int *x, int n) {
     __shared__ int s[16];
@@ -69,13 +69,14 @@ fn run(gpu: &Gpu, name: &str, words: usize, n: i32, config: LaunchConfig) -> Opt
     let mut launch = gpu.stream.launch_builder(&function);
     launch.arg(&mut x).arg(&n);
     // SAFETY: the kernel's parameters; that it misbehaves is what this is about.
-    unsafe { launch.launch(config) }.unwrap();
-    finish(gpu)
+    let launched = unsafe { launch.launch(config) }.err();
+    finish(gpu, launched)
 }
 
-/// The error that synchronising gives, with its text; the error state is cleared.
-fn finish(gpu: &Gpu) -> Option<String> {
-    let result = gpu.stream.synchronize();
+/// The error that a launch or synchronising gives, with its text; the error state is cleared. `cudarc` records events
+/// with a launch, which then give the kernel's error already.
+fn finish(gpu: &Gpu, launched: Option<DriverError>) -> Option<String> {
+    let result = launched.map_or_else(|| gpu.stream.synchronize(), Err);
     let text = last_error();
     reset_error();
     result.err().map(|error| format!("{error:?}: {text}"))
@@ -110,7 +111,14 @@ fn out_of_bounds() {
         let message = run(gpu, "bounds", 100, 0, shape(2, 64));
         says(
             message,
-            &["ILLEGAL_ADDRESS", "invalid global write of 4 bytes", "kernel bounds, kernel.cu:5", "block (1,0,0), thread (36,0,0)", "past the end of allocation"],
+            &[
+                "ILLEGAL_ADDRESS",
+                "invalid global write of 4 bytes",
+                "kernel bounds, ",
+                "kernel.cu:5",
+                "block (1,0,0), thread (36,0,0)",
+                "past the end of allocation",
+            ],
         );
     });
 }
@@ -119,7 +127,7 @@ fn out_of_bounds() {
 fn outside_of_shared_memory() {
     with("", |gpu| {
         let message = run(gpu, "shared_bounds", 4, 1, shape(1, 32));
-        says(message, &["ILLEGAL_ADDRESS", "shared access", "kernel.cu:49", "thread (16,0,0)"]);
+        says(message, &["ILLEGAL_ADDRESS", "shared access", "kernel.cu:45", "thread (16,0,0)"]);
     });
 }
 
@@ -137,8 +145,17 @@ fn use_after_free() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&address).arg(&mut y);
         // SAFETY: an address in place of a pointer; that it is stale is what this is about.
-        unsafe { launch.launch(shape(1, 64)) }.unwrap();
-        says(finish(gpu), &["ILLEGAL_ADDRESS", "use after free", "kernel reads, kernel.cu:8", "block (0,0,0), thread (0,0,0)"]);
+        let launched = unsafe { launch.launch(shape(1, 64)) }.err();
+        says(
+            finish(gpu, launched),
+            &[
+                "ILLEGAL_ADDRESS",
+                "use after free",
+                "kernel reads, ",
+                "kernel.cu:8",
+                "block (0,0,0), thread (0,0,0)",
+            ],
+        );
     });
 }
 
@@ -146,7 +163,7 @@ fn use_after_free() {
 fn misalignment() {
     with("", |gpu| {
         let message = run(gpu, "crooked", 64, 1, shape(1, 32));
-        says(message, &["MISALIGNED_ADDRESS", "kernel crooked, kernel.cu:11", "thread (1,0,0)"]);
+        says(message, &["MISALIGNED_ADDRESS", "kernel crooked, ", "kernel.cu:11", "thread (1,0,0)"]);
     });
 }
 
@@ -161,8 +178,11 @@ fn uninitialised_global_memory() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&x).arg(&mut y);
         // SAFETY: the kernel's parameters.
-        unsafe { launch.launch(shape(1, 64)) }.unwrap();
-        says(finish(gpu), &["uninitialised global memory", "kernel reads, kernel.cu:8", "thread (50,0,0)"]);
+        let launched = unsafe { launch.launch(shape(1, 64)) }.err();
+        says(
+            finish(gpu, launched),
+            &["uninitialised global memory", "kernel reads, ", "kernel.cu:8", "thread (50,0,0)"],
+        );
     });
 }
 
@@ -178,7 +198,15 @@ fn uninitialised_shared_memory() {
 fn race_between_warps() {
     with("race", |gpu| {
         let message = run(gpu, "shared_race", 64, 0, shape(1, 64));
-        says(message, &["race between warps on shared memory", "kernel shared_race, kernel.cu:2", "no barrier between"]);
+        says(
+            message,
+            &[
+                "race between warps on shared memory",
+                "kernel shared_race, ",
+                "kernel.cu:2",
+                "no barrier between",
+            ],
+        );
     });
 }
 
@@ -186,7 +214,10 @@ fn race_between_warps() {
 fn race_between_blocks() {
     with("global-race", |gpu| {
         let message = run(gpu, "global_race", 4, 0, shape(2, 32));
-        says(message, &["race between blocks on global memory", "kernel.cu:26", "block (1,0,0)", "block (0,0,0)"]);
+        says(
+            message,
+            &["race between blocks on global memory", "kernel.cu:26", "block (1,0,0)", "block (0,0,0)"],
+        );
     });
 }
 
@@ -194,7 +225,7 @@ fn race_between_blocks() {
 fn divergent_barriers() {
     with("sync", |gpu| {
         let message = run(gpu, "divergent", 64, 0, shape(1, 32));
-        says(message, &["divergent barrier", "kernel divergent, kernel.cu:30"]);
+        says(message, &["divergent barrier", "kernel divergent, ", "kernel.cu:30"]);
         let message = run(gpu, "exited", 64, 0, shape(1, 64));
         says(message, &["divergent barrier", "has exited", "kernel.cu:35"]);
     });
@@ -204,7 +235,10 @@ fn divergent_barriers() {
 fn assertions() {
     with("", |gpu| {
         let message = run(gpu, "asserts", 4, 0, shape(1, 32));
-        says(message, &["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at kernel.cu:45", "thread (9,0,0)"]);
+        says(
+            message,
+            &["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at kernel.cu:41 in asserts", "thread (9,0,0)"],
+        );
     });
 }
 
@@ -216,12 +250,12 @@ fn errors_stick_until_they_are_reset() {
         let mut launch = gpu.stream.launch_builder(&function);
         launch.arg(&mut x).arg(&0i32);
         // SAFETY: as above.
-        unsafe { launch.launch(shape(1, 32)) }.unwrap();
+        let launched = unsafe { launch.launch(shape(1, 32)) }.err();
         for _ in 0..2 {
             assert!(format!("{:?}", gpu.stream.synchronize()).contains("ILLEGAL_ADDRESS"));
             assert!(gpu.context.new_stream().is_err());
         }
-        assert!(finish(gpu).is_some());
+        assert!(finish(gpu, launched).is_some());
         assert_eq!(gpu.stream.synchronize(), Ok(()));
     });
 }

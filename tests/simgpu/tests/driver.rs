@@ -209,7 +209,12 @@ fn counters_count() {
     set_checks("");
     let text = counters();
     let add = text.lines().find(|line| line.contains("\"add\"")).unwrap();
-    for part in ["\"launches\": 2", "\"global_load_requests\": 2", "\"global_load_sectors\": 2", "\"divergent_branches\":"] {
+    for part in [
+        "\"launches\": 2",
+        "\"global_load_requests\": 2",
+        "\"global_load_sectors\": 2",
+        "\"divergent_branches\":",
+    ] {
         assert!(add.contains(part), "no {part} in {add}");
     }
 }

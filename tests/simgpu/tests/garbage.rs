@@ -84,7 +84,9 @@ fn bytes_at_random() {
 
 #[test]
 fn numbers_of_absurd_size() {
-    for number in ["0", "1", "99999999999999999999", "0xffffffffffffffff", "-1", "0f3F80000", "0fZZ", "4294967296"] {
+    for number in
+        ["0", "1", "99999999999999999999", "0xffffffffffffffff", "-1", "0f3F80000", "0fZZ", "4294967296"]
+    {
         try_all(&MODULE.replace("[64]", &format!("[{number}]")));
         try_all(&MODULE.replace("%r<9>", &format!("%r<{number}>")));
         try_all(&MODULE.replace(".align 4", &format!(".align {number}")));

@@ -257,4 +257,3 @@ super::api! {
 
     fn cuProfilerStop() { Ok(()) }
 }
-

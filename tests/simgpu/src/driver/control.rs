@@ -55,8 +55,11 @@ pub fn report_leaks() {
         return;
     }
     let memory = memory::lock();
-    let leaks: Vec<String> =
-        memory.live().filter(|a| matches!(a.owner, Owner::Program | Owner::Host)).map(|a| a.describe()).collect();
+    let leaks: Vec<String> = memory
+        .live()
+        .filter(|a| matches!(a.owner, Owner::Program | Owner::Host))
+        .map(|a| a.describe())
+        .collect();
     drop(memory);
     if !leaks.is_empty() {
         errors::note(format!("leak: never freed: {}", leaks.join("; ")));

@@ -72,7 +72,7 @@ impl Graph {
                 // A cycle.
                 return Err(Status::InvalidValue);
             }
-            let pick = if seed == 0 { 0 } else { (random.next() % ready.len() as u64) as usize };
+            let pick = if seed == 0 { 0 } else { (random.draw() % ready.len() as u64) as usize };
             is_done[ready[pick]] = true;
             order.push(ready[pick]);
         }
@@ -104,7 +104,14 @@ fn node(driver: &Driver, name: Handle) -> Answer<(&Graph, usize)> {
     found.ok_or(Status::InvalidValue)
 }
 
-fn instantiate(out: Out<Handle>, handle: Handle) -> Answer {
+/// `CUgraphInstantiate_flags` that exclude each other.
+const AUTO_FREE: u64 = 1;
+const DEVICE_LAUNCH: u64 = 4;
+
+fn instantiate(out: Out<Handle>, handle: Handle, flags: u64) -> Answer {
+    if flags & (AUTO_FREE | DEVICE_LAUNCH) == AUTO_FREE | DEVICE_LAUNCH {
+        return Err(Status::InvalidValue);
+    }
     let mut driver = ready()?;
     let graph = graph(&mut driver, handle)?;
     let order = graph.order()?;
@@ -347,7 +354,9 @@ super::api! {
         unsafe { give(&found, to, count) }
     }
 
-    fn cuGraphInstantiateWithFlags(out: Out<Handle>, handle: Handle, _flags: u64) { instantiate(out, handle) }
+    fn cuGraphInstantiateWithFlags(out: Out<Handle>, handle: Handle, flags: u64) {
+        instantiate(out, handle, flags)
+    }
 
     fn cuGraphInstantiate_v2(
         out: Out<Handle>,
@@ -357,11 +366,11 @@ super::api! {
         _bytes: usize,
     ) {
         offer(error_node, 0);
-        instantiate(out, handle)
+        instantiate(out, handle, 0)
     }
 
     fn cuGraphInstantiateWithParams(out: Out<Handle>, handle: Handle, _params: *mut c_void) {
-        instantiate(out, handle)
+        instantiate(out, handle, 0)
     }
 
     fn cuGraphExecKernelNodeSetParams_v2(handle: Handle, name: Handle, params: Option<&KernelNode>) {

@@ -86,7 +86,10 @@ fn check(function: &Function, grid: [u32; 3], block: [u32; 3], dynamic: usize) -
     }
     if threads > function.max_threads() as u64 {
         let limit = function.max_threads();
-        return refuse(Status::LaunchOutOfResources, format!("{threads} threads a block, it was compiled for {limit}"));
+        return refuse(
+            Status::LaunchOutOfResources,
+            format!("{threads} threads a block, it was compiled for {limit}"),
+        );
     }
     if dynamic > function.max_dynamic() {
         let limit = function.max_dynamic();

@@ -46,7 +46,8 @@ impl Function {
 /// The kinds of image that are not PTX text.
 fn refuse_binary(start: &[u8]) -> Answer {
     let is_elf = start.starts_with(b"\x7fELF");
-    let is_fatbin = start.starts_with(&[0x50, 0xed, 0x55, 0xba]) || start.starts_with(&[0xb1, 0x43, 0x62, 0x46]);
+    let is_fatbin =
+        start.starts_with(&[0x50, 0xed, 0x55, 0xba]) || start.starts_with(&[0xb1, 0x43, 0x62, 0x46]);
     if is_elf || is_fatbin {
         errors::remember("machine code cannot be executed here; load the PTX of the kernel".into());
         return Err(Status::NoBinaryForGpu);
@@ -64,7 +65,10 @@ fn load(source: &str) -> Answer<Handle> {
     let parsed = crate::ptx::parse(source).map_err(refused)?;
     let arch = crate::config::get().arch;
     if parsed.target > arch.0 * 10 + arch.1 {
-        errors::note(format!("module refused: PTX for sm_{}, the device is sm_{}{}", parsed.target, arch.0, arch.1));
+        errors::note(format!(
+            "module refused: PTX for sm_{}, the device is sm_{}{}",
+            parsed.target, arch.0, arch.1
+        ));
         return Err(Status::NoBinaryForGpu);
     }
     let places = place_variables(&parsed.variables)?;

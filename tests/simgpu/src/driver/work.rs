@@ -24,7 +24,13 @@ pub struct Copy {
 }
 
 impl Copy {
-    pub fn flat(to: u64, from: u64, bytes: usize, to_device: Option<bool>, from_device: Option<bool>) -> Copy {
+    pub fn flat(
+        to: u64,
+        from: u64,
+        bytes: usize,
+        to_device: Option<bool>,
+        from_device: Option<bool>,
+    ) -> Copy {
         Copy { to, from, width: bytes, height: 1, to_pitch: bytes, from_pitch: bytes, to_device, from_device }
     }
 }

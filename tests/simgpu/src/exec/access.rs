@@ -359,8 +359,10 @@ impl Warp {
         for k in each_lane(mask) {
             let offset = addresses[k].wrapping_sub(start);
             if offset.saturating_add(bytes) > len {
-                let text =
-                    format!("read of {bytes} bytes at {} of the kernel's {len} bytes of parameters", offset as i64);
+                let text = format!(
+                    "read of {bytes} bytes at {} of the kernel's {len} bytes of parameters",
+                    offset as i64
+                );
                 self.fault(k as u32, Status::IllegalAddress, text);
                 return false;
             }

@@ -87,9 +87,11 @@ pub enum Access {
 impl Counters {
     pub fn global(&mut self, access: Access, sectors: u64, ideal: u64, bytes: u64) {
         let (requests, touched, least) = match access {
-            Access::Read => {
-                (&mut self.global_load_requests, &mut self.global_load_sectors, &mut self.global_load_ideal_sectors)
-            }
+            Access::Read => (
+                &mut self.global_load_requests,
+                &mut self.global_load_sectors,
+                &mut self.global_load_ideal_sectors,
+            ),
             Access::Write => (
                 &mut self.global_store_requests,
                 &mut self.global_store_sectors,

@@ -52,8 +52,8 @@ pub enum Class {
 }
 
 pub const CLASSES: [&str; 13] = [
-    "integer", "f32", "f64", "half", "move", "special", "control", "global", "shared", "local", "atomic", "warp",
-    "matrix",
+    "integer", "f32", "f64", "half", "move", "special", "control", "global", "shared", "local", "atomic",
+    "warp", "matrix",
 ];
 
 #[derive(Clone)]
@@ -125,7 +125,10 @@ pub struct Origin {
 pub enum Preset {
     Constant(u64),
     /// The kernel parameter bytes at this offset, zero-extended.
-    Param { offset: usize, size: usize },
+    Param {
+        offset: usize,
+        size: usize,
+    },
     Special(Special),
 }
 
@@ -188,7 +191,9 @@ pub struct Program {
 impl Program {
     /// Checks every slot, predicate and target of every instruction, so that a warp need not.
     pub fn verify(&self) -> Result<(), String> {
-        let slot = |slot: u32| slot == NONE || ((slot & !WIDE) as usize) + ((slot & WIDE != 0) as usize) < self.slots;
+        let slot = |slot: u32| {
+            slot == NONE || ((slot & !WIDE) as usize) + ((slot & WIDE != 0) as usize) < self.slots
+        };
         let predicate = |index: u32| index == NONE || (index as usize) < self.predicates;
         for (at, i) in self.code.iter().enumerate() {
             let fields = [i.dst, i.a, i.b, i.c].into_iter().all(|field| field == NONE || slot(field | WIDE));
@@ -203,7 +208,10 @@ impl Program {
                 _ => true,
             };
             if !(fields && listed && guards && predicates && target) {
-                return Err(format!("instruction {at} ({}) names what is not there", self.origins[at].opcode));
+                return Err(format!(
+                    "instruction {at} ({}) names what is not there",
+                    self.origins[at].opcode
+                ));
             }
         }
         let ends = self.code.last().is_some_and(|i| i.flow == Flow::Exit && i.guard == NONE);

@@ -172,7 +172,8 @@ impl Memory {
         self.used += counted;
         self.count += 1;
         let written = track_writes.then(|| (0..size / 32 + 1).map(|_| AtomicU32::new(0)).collect());
-        let allocation = Arc::new(Allocation { number: self.count, start: start as u64, size, owner, written });
+        let allocation =
+            Arc::new(Allocation { number: self.count, start: start as u64, size, owner, written });
         self.live.insert(allocation.start, allocation.clone());
         self.snapshot = None;
         Some(allocation)
@@ -217,10 +218,14 @@ impl Memory {
     /// Says what an address that is not valid has to do with the allocations.
     pub fn explain(&self, address: u64, bytes: u64) -> String {
         if let Some(freed) = self.freed.iter().rev().find(|freed| freed.contains(address, bytes)) {
-            return format!("use after free: {} bytes into {}, which was freed", address - freed.start, freed.describe());
+            return format!(
+                "use after free: {} bytes into {}, which was freed",
+                address - freed.start,
+                freed.describe()
+            );
         }
         let below = self.live.range(..=address).next_back().map(|(_, allocation)| allocation);
-        let above = self.live.range(address..).next().map(|(_, allocation)| allocation);
+        let above = self.live.range(address.saturating_add(1)..).next().map(|(_, allocation)| allocation);
         let past = below.map(|a| (address.saturating_add(bytes).saturating_sub(a.end()), a));
         let before = above.map(|a| (a.start - address, a));
         match (past, before) {

@@ -79,7 +79,14 @@ impl SharedRaces {
         }
     }
 
-    pub fn access(&mut self, offset: u64, bytes: u64, access: Access, warp: u32, at: usize) -> Option<Conflict> {
+    pub fn access(
+        &mut self,
+        offset: u64,
+        bytes: u64,
+        access: Access,
+        warp: u32,
+        at: usize,
+    ) -> Option<Conflict> {
         let (epoch, me) = (self.epoch, self.epoch * STAMPS + warp + 1);
         let many = epoch * STAMPS + STAMPS - 1;
         for address in offset..offset + bytes {
@@ -141,8 +148,10 @@ impl GlobalRaces {
         let (me, ordered) = (self.block, &self.ordered);
         let sees_all = ordered.iter().filter(|&&block| block != me).count() + 1 >= self.blocks_run;
         for address in address..address + bytes {
-            let page =
-                self.pages.entry(address / PAGE).or_insert_with(|| Box::new([Cell::default(); PAGE as usize]));
+            let page = self
+                .pages
+                .entry(address / PAGE)
+                .or_insert_with(|| Box::new([Cell::default(); PAGE as usize]));
             let cell = &mut page[(address % PAGE) as usize];
             let is_other = |block: u32| block != 0 && block != me && !sees_all && !ordered.contains(&block);
             if let Some((index, what)) = cell.access(access, me, MANY_BLOCKS, at, is_other) {

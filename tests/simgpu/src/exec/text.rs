@@ -21,8 +21,12 @@ pub fn assert_fail(w: &mut Warp, i: &Instruction, m: u32) {
     let lane = m.trailing_zeros() as usize;
     let text = |slot: u32| text_at(w, w.get::<u64>(slot & !WIDE)[lane]);
     let line = w.get::<u32>(i.list[2] & !WIDE)[lane];
-    let message =
-        format!("assertion `{}` failed at {}:{line} in {}", text(i.list[0]), text(i.list[1]), text(i.list[3]));
+    let message = format!(
+        "assertion `{}` failed at {}:{line} in {}",
+        text(i.list[0]),
+        text(i.list[1]),
+        text(i.list[3])
+    );
     w.fault(lane as u32, Status::Assert, message);
 }
 

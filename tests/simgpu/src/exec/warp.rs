@@ -162,7 +162,8 @@ impl Warp {
         let [x, y, _] = launch.block_size;
         let thread = self.id * 32 + lane;
         let block = self.block().index;
-        let place = Fault::place(launch, self.pc as usize, block, [thread % x, thread / x % y, thread / x / y]);
+        let place =
+            Fault::place(launch, self.pc as usize, block, [thread % x, thread / x % y, thread / x / y]);
         launch.fail(Fault { status, text: format!("{message}\n    {place}") });
     }
 
@@ -199,7 +200,11 @@ impl Warp {
 
     /// Runs until a barrier, the end, an error, or for a slice.
     pub fn run(&mut self, code: &[Instruction]) -> Stop {
-        if self.launch().checks.count { self.run_counting::<true>(code) } else { self.run_counting::<false>(code) }
+        if self.launch().checks.count {
+            self.run_counting::<true>(code)
+        } else {
+            self.run_counting::<false>(code)
+        }
     }
 
     fn run_counting<const COUNT: bool>(&mut self, code: &[Instruction]) -> Stop {
@@ -283,6 +288,9 @@ impl Warp {
             Flow::Barrier if mask == 0 => self.pc += 1,
             Flow::Barrier => {
                 if mask != self.alive {
+                    self.let_exit();
+                }
+                if mask != self.alive {
                     let text = format!(
                         "divergent barrier: lanes {mask:#010x} of warp {} arrived, lanes {:#010x} are elsewhere",
                         self.id,
@@ -301,6 +309,26 @@ impl Warp {
             }
         }
         None
+    }
+
+    /// Lanes that have only the end before them need not be waited for at a barrier: they end now.
+    fn let_exit(&mut self) {
+        let code = &self.launch().program.code;
+        for k in 0..32 {
+            let bit = 1 << k;
+            if self.alive & !self.mask & bit != 0 {
+                let next = &code[self.pcs[k] as usize];
+                if next.flow == Flow::Exit && next.guard == NONE {
+                    self.alive &= !bit;
+                }
+            }
+        }
+        self.next_wait = u32::MAX;
+        for k in 0..32 {
+            if (self.alive & !self.mask) >> k & 1 != 0 {
+                self.next_wait = self.next_wait.min(self.pcs[k]);
+            }
+        }
     }
 
     fn slice(&mut self) -> Option<Stop> {

@@ -237,7 +237,9 @@ pub fn multiply_add(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered 
         _ if f.has("sat") => return f.no_such_form(),
         (U32 | S32, false) => lanes!(u32, u32, u32 => u32, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
         (U64 | S64, false) => lanes!(u64, u64, u64 => u64, |x, y, z| x.wrapping_mul(y).wrapping_add(z)),
-        (U16 | S16, false) => lanes!(u32, u32, u32 => u32, |x, y, z| x.wrapping_mul(y).wrapping_add(z) & 0xffff),
+        (U16 | S16, false) => {
+            lanes!(u32, u32, u32 => u32, |x, y, z| x.wrapping_mul(y).wrapping_add(z) & 0xffff)
+        }
         (U32, true) => {
             lanes!(u32, u32, u32 => u32, |x, y, z| (((x as u64 * y as u64) >> 32) as u32).wrapping_add(z))
         }
@@ -278,11 +280,11 @@ fn multiply_24_op(f: &Form, ty: Type) -> Result<[Op; 2], String> {
         ],
         (U32, true) => [
             lanes!(u32, u32 => u32, |x, y| ((unsigned24(x) * unsigned24(y)) >> 16) as u32),
-            lanes!(u32, u32, u32 => u32, |x, y, z| ((unsigned24(x) * unsigned24(y) >> 16) as u32).wrapping_add(z)),
+            lanes!(u32, u32, u32 => u32, |x, y, z| (((unsigned24(x) * unsigned24(y)) >> 16) as u32).wrapping_add(z)),
         ],
         (S32, true) => [
             lanes!(u32, u32 => u32, |x, y| ((signed24(x) * signed24(y)) >> 16) as u32),
-            lanes!(u32, u32, u32 => u32, |x, y, z| ((signed24(x) * signed24(y) >> 16) as u32).wrapping_add(z)),
+            lanes!(u32, u32, u32 => u32, |x, y, z| (((signed24(x) * signed24(y)) >> 16) as u32).wrapping_add(z)),
         ],
         _ => return f.no_such_form(),
     })
@@ -320,7 +322,9 @@ pub fn divide(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         ("rem", U32) => lanes!(u32, u32 => u32, |x, y| if y == 0 { x } else { x % y }),
         ("rem", S64) => lanes!(i64, i64 => i64, |x, y| if y == 0 { x } else { x.wrapping_rem(y) }),
         ("rem", U64) => lanes!(u64, u64 => u64, |x, y| if y == 0 { x } else { x % y }),
-        ("rem", S16) => lanes!(u32, u32 => u32, |x, y| if y == 0 { x } else { (s16(x) % s16(y)) as u32 & 0xffff }),
+        ("rem", S16) => {
+            lanes!(u32, u32 => u32, |x, y| if y == 0 { x } else { (s16(x) % s16(y)) as u32 & 0xffff })
+        }
         ("rem", U16) => lanes!(u32, u32 => u32, |x, y| if y == 0 { x } else { x % y }),
         _ => return f.no_such_form(),
     };

@@ -34,7 +34,7 @@ pub fn atomic(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     let is_known = match ty {
         F32 | F64 => i.aux == ADD,
         F16 | Bf16 | F16x2 | Bf16x2 => i.aux == ADD,
-        U32 | S32 | U64 | S64 => matches!(i.aux, ADD | MIN | MAX | INC.. ),
+        U32 | S32 | U64 | S64 => matches!(i.aux, ADD | MIN | MAX | INC..),
         B32 | B64 => matches!(i.aux, AND | OR | XOR | EXCH | CAS),
         B16 => i.aux == CAS,
         _ => false,
@@ -80,9 +80,27 @@ fn new32(i: &Instruction, old: u32, x: u32, swap: u32) -> u32 {
         (OR, _) => old | x,
         (XOR, _) => old ^ x,
         (EXCH, _) => x,
-        (CAS, _) => if old == x { swap } else { old },
-        (INC, _) => if old >= x { 0 } else { old + 1 },
-        _ => if old == 0 || old > x { x } else { old - 1 },
+        (CAS, _) => {
+            if old == x {
+                swap
+            } else {
+                old
+            }
+        }
+        (INC, _) => {
+            if old >= x {
+                0
+            } else {
+                old + 1
+            }
+        }
+        _ => {
+            if old == 0 || old > x {
+                x
+            } else {
+                old - 1
+            }
+        }
     }
 }
 
@@ -98,9 +116,27 @@ fn new64(i: &Instruction, old: u64, x: u64, swap: u64) -> u64 {
         (OR, _) => old | x,
         (XOR, _) => old ^ x,
         (EXCH, _) => x,
-        (CAS, _) => if old == x { swap } else { old },
-        (INC, _) => if old >= x { 0 } else { old + 1 },
-        _ => if old == 0 || old > x { x } else { old - 1 },
+        (CAS, _) => {
+            if old == x {
+                swap
+            } else {
+                old
+            }
+        }
+        (INC, _) => {
+            if old >= x {
+                0
+            } else {
+                old + 1
+            }
+        }
+        _ => {
+            if old == 0 || old > x {
+                x
+            } else {
+                old - 1
+            }
+        }
     }
 }
 

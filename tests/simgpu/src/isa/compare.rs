@@ -12,7 +12,8 @@ use Type::*;
 type Lowered = Result<(), String>;
 
 const COMPARISONS: [&str; 18] = [
-    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan",
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu", "geu",
+    "num", "nan",
 ];
 
 /// How the result joins with a predicate: `Instruction::aux`.
@@ -58,12 +59,12 @@ macro_rules! floats {
     ($T:ty, $name:expr) => {
         match $name {
             "eq" => compare!($T, |x, y| x == y),
-            "ne" => compare!($T, |x, y| x < y || x > y),
+            "ne" => compare!($T, |x, y| x != y && !x.is_nan() && !y.is_nan()),
             "lt" => compare!($T, |x, y| x < y),
             "le" => compare!($T, |x, y| x <= y),
             "gt" => compare!($T, |x, y| x > y),
             "ge" => compare!($T, |x, y| x >= y),
-            "equ" => compare!($T, |x, y| !(x < y || x > y)),
+            "equ" => compare!($T, |x, y| x == y || x.is_nan() || y.is_nan()),
             "neu" => compare!($T, |x, y| x != y),
             "ltu" => compare!($T, |x, y| !(x >= y)),
             "leu" => compare!($T, |x, y| !(x > y)),

@@ -20,7 +20,7 @@ fn become_control(i: &mut Instruction, flow: Flow) {
     *i = Instruction { guard: i.guard, ..control(flow) };
 }
 
-fn label<'o>(operand: &'o Operand) -> Result<&'o str, String> {
+fn label(operand: &Operand) -> Result<&str, String> {
     match operand {
         Operand::Name(name, 0) => Ok(name),
         _ => Err("a target that is no label".into()),

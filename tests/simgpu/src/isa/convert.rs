@@ -149,13 +149,11 @@ fn to_f32(x: f64, rounding: Rounding) -> f32 {
 
 /// Rounds to f16 or bf16 in a direction: the nearest, or the neighbour on the other side.
 fn to_half(x: f64, rounding: Rounding, is_bf16: bool) -> u32 {
-    let (narrow, widen): (fn(f64) -> u32, fn(u32) -> f32) =
-        if is_bf16 { (bf16_from_f64, bf16_to_f32) } else { (f16_from_f64, f16_to_f32) };
     if x.is_nan() {
         return 0x7fff;
     }
-    let nearest = narrow(x);
-    let value = widen(nearest) as f64;
+    let nearest = if is_bf16 { bf16_from_f64(x) } else { f16_from_f64(x) };
+    let value = if is_bf16 { bf16_to_f32(nearest) } else { f16_to_f32(nearest) } as f64;
     if rounding == Rounding::Zero && value.abs() > x.abs() { nearest - 1 } else { nearest }
 }
 
@@ -235,13 +233,13 @@ fn one(raw: u64, plan: Plan) -> u64 {
     }
 }
 
-const TYPES: [Type; 16] =
-    [U8, S8, U16, S16, U32, S32, U64, S64, F16, Bf16, F32, F64, B8, B16, B32, B64];
+const TYPES: [Type; 16] = [U8, S8, U16, S16, U32, S32, U64, S64, F16, Bf16, F32, F64, B8, B16, B32, B64];
 const ROUNDINGS: [Rounding; 4] = [Rounding::Nearest, Rounding::Zero, Rounding::Down, Rounding::Up];
 
 impl Plan {
     fn pack(self) -> Result<i64, String> {
-        let index = |ty: Type| TYPES.iter().position(|&known| known == ty).ok_or("a type that cvt does not know");
+        let index =
+            |ty: Type| TYPES.iter().position(|&known| known == ty).ok_or("a type that cvt does not know");
         let rounding = ROUNDINGS.iter().position(|&known| known == self.rounding).unwrap_or(0);
         let flags = (self.is_whole as i64) << 24 | (self.saturates as i64) << 25 | (self.relu as i64) << 26;
         let flags = flags | (self.in_wide as i64) << 27 | (self.to_wide as i64) << 28;
@@ -301,7 +299,9 @@ fn pair(l: &mut Lowering, f: &Form, i: &mut Instruction, to: Type, from: Type) -
         (Bf16x2, false, true) => {
             lanes!(f32, f32 => u32, |x, y| bf16_from_f32(positive(x)) << 16 | bf16_from_f32(positive(y)))
         }
-        (Bf16x2, true, false) => lanes!(f32, f32 => u32, |x, y| x.to_bits() & 0xffff_0000 | y.to_bits() >> 16),
+        (Bf16x2, true, false) => {
+            lanes!(f32, f32 => u32, |x, y| x.to_bits() & 0xffff_0000 | y.to_bits() >> 16)
+        }
         (F16x2, true, false) => lanes!(f32, f32 => u32, |x, y| {
             to_half(x as f64, Rounding::Zero, false) << 16 | to_half(y as f64, Rounding::Zero, false)
         }),

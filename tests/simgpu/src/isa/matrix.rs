@@ -260,7 +260,9 @@ pub fn wmma(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         list(l, 0..1, true)?;
         list(l, 1..4, false)?;
         let is_bf16 = f.types.contains(&Bf16);
-        if f.types.iter().any(|ty| !matches!(ty, F32 | Bf16 | F16)) || f.types.len() == 2 && f.types != [F32, F32] {
+        if f.types.iter().any(|ty| !matches!(ty, F32 | Bf16 | F16))
+            || f.types.len() == 2 && f.types != [F32, F32]
+        {
             return f.no_such_form();
         }
         i.class = Class::Matrix;

@@ -89,7 +89,7 @@ fn load_param(l: &mut Lowering, f: &Form, i: &mut Instruction, elements: &[Opera
             }
             l.param_value(param.offset + at as usize, ty.size())
         } else {
-            l.call_slot(name, at, ty, false).ok_or_else(|| format!("the parameter {name}"))?
+            l.call_slot(name, at, ty, false)?
         };
         let dest = l.dest_any(element, ty)?;
         list.push(source | if ty.is_wide() { WIDE } else { 0 });
@@ -151,19 +151,38 @@ pub fn store(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     Ok(())
 }
 
-/// A parameter of a call that is about to be made.
+/// A parameter of a call that is about to be made; `list` holds pairs of source and place.
 fn store_param(l: &mut Lowering, f: &Form, i: &mut Instruction, elements: &[Operand], ty: Type) -> Lowered {
     let Operand::Address(base, offset) = f.operand(0)? else { return f.no_such_form() };
-    let (Operand::Name(name, _), [element]) = (&**base, elements) else { return f.no_such_form() };
+    let Operand::Name(name, _) = &**base else { return f.no_such_form() };
     i.space = Space::Generic;
-    let source = l.source_any(element, ty)?;
-    i.a = source & !WIDE;
-    i.dst = l.call_slot(name, *offset, ty, true).ok_or_else(|| format!("the parameter {name}"))?;
-    i.op = match (source & WIDE != 0, ty.is_wide()) {
-        (true, true) => lanes!(u64 => u64, |x| x),
-        (false, false) => lanes!(u32 => u32, |x| x),
-        _ => return f.no_such_form(),
-    };
+    let mut list = Vec::new();
+    for (index, element) in elements.iter().enumerate() {
+        let source = l.source_any(element, ty)?;
+        if (source & WIDE != 0) != ty.is_wide() {
+            return f.no_such_form();
+        }
+        list.push(source);
+        list.push(l.call_slot(name, offset + (index * ty.size()) as i64, ty, true)?);
+    }
+    if let [source, dest] = list[..] {
+        (i.a, i.dst) = (source & !WIDE, dest);
+        i.op = if ty.is_wide() { lanes!(u64 => u64, |x| x) } else { lanes!(u32 => u32, |x| x) };
+        return Ok(());
+    }
+    i.list = list.into();
+    fn body(w: &mut Warp, i: &Instruction, m: u32) {
+        for pair in i.list.chunks_exact(2) {
+            if pair[0] & WIDE != 0 {
+                let value = *w.get::<u64>(pair[0] & !WIDE);
+                w.set(pair[1], &value, m);
+            } else {
+                let value = *w.get::<u32>(pair[0]);
+                w.set(pair[1], &value, m);
+            }
+        }
+    }
+    i.op = crate::plain!(body);
     Ok(())
 }
 
@@ -227,8 +246,11 @@ macro_rules! store_elements {
         for (index, &slot) in $i.list.iter().enumerate() {
             let offset = (index * size_of::<$T>()) as u64;
             for k in each_lane($m) {
-                let value =
-                    if slot & WIDE != 0 { $w.get::<u64>(slot & !WIDE)[k] as $T } else { $w.get::<u32>(slot)[k] as $T };
+                let value = if slot & WIDE != 0 {
+                    $w.get::<u64>(slot & !WIDE)[k] as $T
+                } else {
+                    $w.get::<u32>(slot)[k] as $T
+                };
                 // SAFETY: `resolve` has accepted the addresses of these lanes, for all elements.
                 unsafe { write::<$T>($addresses[k] + offset, value) };
             }

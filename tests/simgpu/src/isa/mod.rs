@@ -155,7 +155,11 @@ pub const OPCODES: &[Opcode] = &[
     row("testp", "finite infinite number notanumber normal subnormal", float::test),
     row("trap", "", control::trap),
     row("vote", "sync all any uni ballot", warp::vote),
-    row("wmma", "load store mma a b c d sync aligned m16n16k16 row col global shared shared::cta", matrix::wmma),
+    row(
+        "wmma",
+        "load store mma a b c d sync aligned m16n16k16 row col global shared shared::cta",
+        matrix::wmma,
+    ),
     row("xor", "", bits::logic),
 ];
 
@@ -179,7 +183,9 @@ impl<'s> Form<'s> {
         for part in pieces {
             match Type::parse(part) {
                 Some(ty) => types.push(ty),
-                None if opcode.modifiers.split_ascii_whitespace().any(|known| known == part) => parts.push(part),
+                None if opcode.modifiers.split_ascii_whitespace().any(|known| known == part) => {
+                    parts.push(part)
+                }
                 None => return Err(format!("the modifier .{part} is not known")),
             }
         }
@@ -293,7 +299,8 @@ pub fn special(name: &str) -> Option<Special> {
 pub fn list() -> String {
     let mut text = String::new();
     for opcode in OPCODES {
-        let modifiers: Vec<String> = opcode.modifiers.split_ascii_whitespace().map(|part| format!(".{part}")).collect();
+        let modifiers: Vec<String> =
+            opcode.modifiers.split_ascii_whitespace().map(|part| format!(".{part}")).collect();
         text += &format!("{} {}\n", opcode.name, modifiers.join(" ")).replace(" \n", "\n");
     }
     text

@@ -112,7 +112,10 @@ fn param_address(l: &mut Lowering, i: &mut Instruction, dest: &Operand, offset: 
 }
 
 fn is_clock(name: &str) -> bool {
-    matches!(name, "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi")
+    matches!(
+        name,
+        "%clock" | "%clock_hi" | "%clock64" | "%globaltimer" | "%globaltimer_lo" | "%globaltimer_hi"
+    )
 }
 
 /// Clocks count the instructions of the warp, so that they are the same in each run.

@@ -139,7 +139,8 @@ pub fn matches(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     fn body(w: &mut Warp, i: &Instruction, m: u32) {
         let Some(members) = members(w, i.b, m) else { return };
         let slot = i.list[0];
-        let values = if slot & WIDE != 0 { *w.get::<u64>(slot & !WIDE) } else { w.get::<u32>(slot).map(u64::from) };
+        let values =
+            if slot & WIDE != 0 { *w.get::<u64>(slot & !WIDE) } else { w.get::<u32>(slot).map(u64::from) };
         let mut out = [0u32; 32];
         for k in each_lane(m) {
             for other in each_lane(members & m) {

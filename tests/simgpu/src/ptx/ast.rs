@@ -81,7 +81,11 @@ pub enum Statement {
     Open,
     Close,
     /// `.reg .b32 %r<count>` or, without a count, a single name.
-    Register { ty: Type, name: String, count: Option<u32> },
+    Register {
+        ty: Type,
+        name: String,
+        count: Option<u32>,
+    },
     Variable(Variable),
     Label(String),
     /// `name: .branchtargets a, b;`

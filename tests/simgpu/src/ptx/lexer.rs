@@ -71,8 +71,8 @@ pub fn tokens(source: &str) -> Result<Vec<Token<'_>>, String> {
                 }
                 found.push(Token { kind: Kind::Word, text: &source[start..i], line });
             }
-            b'{' | b'}' | b'[' | b']' | b'(' | b')' | b'<' | b'>' | b',' | b';' | b':' | b'=' | b'+' | b'-'
-            | b'|' | b'!' | b'@' => {
+            b'{' | b'}' | b'[' | b']' | b'(' | b')' | b'<' | b'>' | b',' | b';' | b':' | b'=' | b'+'
+            | b'-' | b'|' | b'!' | b'@' => {
                 i += 1;
                 found.push(Token { kind: Kind::Mark, text: &source[start..i], line });
             }

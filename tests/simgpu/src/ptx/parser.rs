@@ -122,7 +122,8 @@ impl<'s> Parser<'_, 's> {
                 ".target" => {
                     let name = self.word()?;
                     let digits: String = name.chars().filter(char::is_ascii_digit).collect();
-                    self.module.target = digits.parse().or_else(|_| self.error("an architecture such as sm_80"))?;
+                    self.module.target =
+                        digits.parse().or_else(|_| self.error("an architecture such as sm_80"))?;
                     self.skip_line();
                     return Ok(());
                 }
@@ -510,13 +511,7 @@ impl<'s> Parser<'_, 's> {
                 if self.eat("|") {
                     return Ok(Operand::Pair(name, self.word()?.to_string()));
                 }
-                let offset = if self.eat("+") {
-                    self.offset()?
-                } else if self.is("-") {
-                    self.offset()?
-                } else {
-                    0
-                };
+                let offset = if self.eat("+") || self.is("-") { self.offset()? } else { 0 };
                 Ok(Operand::Name(name, offset))
             }
         }

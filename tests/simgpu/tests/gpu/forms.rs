@@ -28,23 +28,41 @@ impl Kind {
     /// A value: often one at the edge.
     fn draw(self, draw: &mut Draw) -> u64 {
         let any = draw.next();
-        let edge = any % 3 == 0;
+        let edge = any.is_multiple_of(3);
         let pick = (any >> 8) as usize;
         match self {
-            Kind::W | Kind::H if edge => [0, 1, 31, 32, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x8000, 0xff][pick % 9],
-            Kind::D if edge => [0, 1, 63, 64, i64::MAX as u64, i64::MIN as u64, u64::MAX, 0xffff_ffff][pick % 8],
+            Kind::W | Kind::H if edge => {
+                [0, 1, 31, 32, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x8000, 0xff][pick % 9]
+            }
+            Kind::D if edge => {
+                [0, 1, 63, 64, i64::MAX as u64, i64::MIN as u64, u64::MAX, 0xffff_ffff][pick % 8]
+            }
             Kind::F if edge => {
-                let values =
-                    [0.0, -0.0, 1.0, -1.5, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE, 1e-40, 2.5];
+                let values = [
+                    0.0,
+                    -0.0,
+                    1.0,
+                    -1.5,
+                    f32::INFINITY,
+                    f32::NEG_INFINITY,
+                    f32::NAN,
+                    f32::MIN_POSITIVE,
+                    1e-40,
+                    2.5,
+                ];
                 values[pick % 10].to_bits() as u64
             }
-            Kind::G if edge => [0.0, -0.0, 1.0, -1.5, f64::INFINITY, f64::NAN, 1e300, 1e-310][pick % 8].to_bits(),
+            Kind::G if edge => {
+                [0.0, -0.0, 1.0, -1.5, f64::INFINITY, f64::NAN, 1e300, 1e-310][pick % 8].to_bits()
+            }
             Kind::X if edge => [0, 0x8000, 0x3c00, 0x7c00, 0x7e00, 1, 0x7bff][pick % 7],
             Kind::W => draw.next() >> (32 + pick % 32),
             Kind::H => draw.next() >> 48,
             Kind::D => draw.next() >> (pick % 64),
             Kind::F => (draw.real() * 2f32.powi(pick as i32 % 40 - 20)).to_bits() as u64,
-            Kind::G => (draw.real() as f64 * 2f64.powi(pick as i32 % 80 - 40) + draw.real() as f64 * 1e-9).to_bits(),
+            Kind::G => {
+                (draw.real() as f64 * 2f64.powi(pick as i32 % 80 - 40) + draw.real() as f64 * 1e-9).to_bits()
+            }
             Kind::X => draw.next() & 0x7fff & 0x8fff | draw.next() & 0xbfff,
         }
     }
@@ -60,7 +78,12 @@ pub struct Case {
     pub tolerance: f64,
 }
 
-pub fn case(text: &'static str, result: Kind, operands: &[Kind], reference: fn(u64, u64, u64) -> u64) -> Case {
+pub fn case(
+    text: &'static str,
+    result: Kind,
+    operands: &[Kind],
+    reference: fn(u64, u64, u64) -> u64,
+) -> Case {
     Case { text, result, operands: operands.to_vec(), reference, tolerance: 0.0 }
 }
 
@@ -71,9 +94,10 @@ pub fn near(case: Case, tolerance: f64) -> Case {
 const THREADS: usize = 256;
 
 fn source(cases: &[Case]) -> String {
-    let mut text = "extern \"C\" __global__ void k(const unsigned long long *in, unsigned long long *out) {\n\
+    let mut text =
+        "extern \"C\" __global__ void k(const unsigned long long *in, unsigned long long *out) {\n\
                     int t = threadIdx.x;\n"
-        .to_string();
+            .to_string();
     for (number, case) in cases.iter().enumerate() {
         let (letter, ty) = case.result.constraint();
         let inputs: Vec<String> = case
@@ -107,7 +131,9 @@ fn agrees(case: &Case, found: u64, wanted: u64) -> bool {
     };
     match pair {
         Some((x, y)) if x.is_nan() && y.is_nan() => true,
-        Some((x, y)) if case.tolerance > 0.0 && x.is_finite() => (x - y).abs() <= case.tolerance * y.abs().max(1e-30),
+        Some((x, y)) if case.tolerance > 0.0 && x.is_finite() => {
+            (x - y).abs() <= case.tolerance * y.abs().max(1e-30)
+        }
         _ => found == wanted,
     }
 }

@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 
 unsafe extern "C" {
     fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
-    fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 
 const NOW_AND_GLOBAL: c_int = 0x102;
@@ -28,9 +27,7 @@ fn load(path: &Path) -> usize {
 
 /// Folder of the toolkit.
 pub fn toolkit() -> Option<PathBuf> {
-    let given = std::env::var_os("TESSERA_CUDA_TOOLKIT").map(PathBuf::from).filter(|path| path.exists());
-    let shared = PathBuf::from("/work/simgpu/toolkit");
-    given.or_else(|| shared.exists().then_some(shared))
+    std::env::var_os("TESSERA_CUDA_TOOLKIT").map(PathBuf::from).filter(|path| path.exists())
 }
 
 fn library() -> PathBuf {
@@ -58,12 +55,13 @@ pub fn simulator() -> Option<usize> {
     })
 }
 
-/// A function of the simulator that is no part of the driver API.
+/// A function of the simulator that is no part of the driver API, from the library that `cudarc` uses: cargo puts
+/// folders with other copies of it into the search path.
 fn symbol(name: &CStr) -> *mut c_void {
-    // SAFETY: a loaded library and a C string.
-    let address = unsafe { dlsym(simulator().unwrap() as *mut c_void, name.as_ptr()) };
-    assert!(!address.is_null(), "{name:?} is missing");
-    address
+    simulator();
+    // SAFETY: a function's address is as large as a pointer; the library is never unloaded.
+    let found = unsafe { cudarc::driver::sys::culib().get::<*mut c_void>(name.to_bytes_with_nul()) };
+    *found.expect("the simulator exports it")
 }
 
 pub fn last_error() -> String {
@@ -76,7 +74,8 @@ pub fn last_error() -> String {
 
 pub fn counters() -> String {
     // SAFETY: the type of the exported function.
-    let function: extern "C" fn() -> *const c_char = unsafe { std::mem::transmute(symbol(c"simgpu_counters_json")) };
+    let function: extern "C" fn() -> *const c_char =
+        unsafe { std::mem::transmute(symbol(c"simgpu_counters_json")) };
     // SAFETY: it gives a C string that is valid until the next call in this thread.
     unsafe { CStr::from_ptr(function()) }.to_string_lossy().into_owned()
 }

@@ -27,9 +27,13 @@ fn logic_and_shifts() {
             case("shr.s32 %0, %1, %2;", W, &[W, W], |a, b, _| (a as i32 >> b.min(31)) as u64),
             case("shr.s64 %0, %1, %2;", D, &[D, W], |a, b, _| (a as i64 >> b.min(63)) as u64),
             case("shr.u16 %0, %1, %2;", H, &[H, W], |a, b, _| a.checked_shr(u(b)).unwrap_or(0)),
-            case("shf.l.wrap.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| ((b << 32 | a) << (c & 31)) >> 32),
+            case("shf.l.wrap.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
+                ((b << 32 | a) << (c & 31)) >> 32
+            }),
             case("shf.r.wrap.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| (b << 32 | a) >> (c & 31)),
-            case("shf.l.clamp.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| ((b << 32 | a) << c.min(32)) >> 32),
+            case("shf.l.clamp.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
+                ((b << 32 | a) << c.min(32)) >> 32
+            }),
             case("shf.r.clamp.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| (b << 32 | a) >> c.min(32)),
             case("lop3.b32 %0, %1, %2, %3, 0xe8;", W, &[W, W, W], |a, b, c| a & b | a & c | b & c),
             case("lop3.b32 %0, %1, %2, %3, 0x96;", W, &[W, W, W], |a, b, c| a ^ b ^ c),
@@ -71,12 +75,14 @@ fn counts_and_fields() {
                 })
             }),
             case("bfi.b32 %0, %1, %2, 5, 9;", W, &[W, W], |a, b, _| b & !(0x1ff << 5) | (a & 0x1ff) << 5),
-            case("bfi.b64 %0, %1, %2, 30, 20;", D, &[D, D], |a, b, _| b & !(0xf_ffff << 30) | (a & 0xf_ffff) << 30),
+            case("bfi.b64 %0, %1, %2, 30, 20;", D, &[D, D], |a, b, _| {
+                b & !(0xf_ffff << 30) | (a & 0xf_ffff) << 30
+            }),
             case("bmsk.clamp.b32 %0, 3, 7;", W, &[], |_, _, _| 0x7f << 3),
             case("szext.clamp.s32 %0, %1, 5;", W, &[W], |a, _, _| ((a as i32) << 27 >> 27) as u64),
             case("prmt.b32 %0, %1, %2, 0x7250;", W, &[W, W], |a, b, _| permute(a, b, 0x7250)),
             case("prmt.b32 %0, %1, %2, 0x8a4f;", W, &[W, W], |a, b, _| permute(a, b, 0x8a4f)),
-            case("prmt.b32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| permute(a, b, c)),
+            case("prmt.b32 %0, %1, %2, %3;", W, &[W, W, W], permute),
             case("prmt.b32.f4e %0, %1, %2, 1;", W, &[W, W], |a, b, _| (b << 32 | a) >> 8),
             case("prmt.b32.rc16 %0, %1, %2, 1;", W, &[W, W], |a, _, _| a >> 16 | a & 0xffff_0000),
             case("dp4a.s32.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {

@@ -88,7 +88,8 @@ fn blocks_and_threads_have_three_dimensions() {
             unsigned lane; asm("mov.u32 %0, %%laneid;" : "=r"(lane));
             out[block * blockDim.x * blockDim.y * blockDim.z + thread] = block * 1000 + thread * 100000 + lane;
         }"#;
-    let config = cudarc::driver::LaunchConfig { grid_dim: (3, 2, 2), block_dim: (5, 4, 3), shared_mem_bytes: 0 };
+    let config =
+        cudarc::driver::LaunchConfig { grid_dim: (3, 2, 2), block_dim: (5, 4, 3), shared_mem_bytes: 0 };
     let out = gpu.run(source, &[0], 12 * 60, config);
     for (at, &found) in out.iter().enumerate() {
         let (block, thread) = (at as u64 / 60, at as u64 % 60);

@@ -70,7 +70,9 @@ fn to_and_from_short_floats() {
         &[
             case("cvt.rn.f16.f32 %0, %1;", X, &[F], |x, _, _| f16_from_f32(f(x)) as u64),
             case("cvt.f32.f16 %0, %1;", F, &[X], |x, _, _| b(f16_to_f32(x as u32))),
-            case("cvt.rn.f16.s32 %0, %1;", X, &[W], |x, _, _| cuda::half::f16_from_f64(x as i32 as f64) as u64),
+            case("cvt.rn.f16.s32 %0, %1;", X, &[W], |x, _, _| {
+                cuda::half::f16_from_f64(x as i32 as f64) as u64
+            }),
             case("{ .reg .b16 t; cvt.rn.bf16.f32 t, %1; cvt.f32.bf16 %0, t; }", F, &[F], |x, _, _| {
                 b(bf16_to_f32(bf16_from_f32(f(x))))
             }),

@@ -49,7 +49,9 @@ fn single_precision() {
                 if sum > 0.0 { b(sum.min(1.0)) } else { 0 }
             }),
             case("copysign.f32 %0, %1, %2;", F, &[F, F], |x, y, _| x & 0x8000_0000 | y & 0x7fff_ffff),
-            case("add.rz.f32 %0, %1, %2;", F, &[F, F], |x, y, _| b(toward_zero(f(x) as f64 + f(y) as f64, x, y))),
+            case("add.rz.f32 %0, %1, %2;", F, &[F, F], |x, y, _| {
+                b(toward_zero(f(x) as f64 + f(y) as f64, x, y))
+            }),
         ],
     );
 }
@@ -85,7 +87,10 @@ fn the_special_unit() {
             near(case("sin.approx.f32 %0, %1;", F, &[F], |x, _, _| b((f(x) as f64).sin() as f32)), 1e-5),
             near(case("cos.approx.f32 %0, %1;", F, &[F], |x, _, _| b((f(x) as f64).cos() as f32)), 1e-5),
             near(case("tanh.approx.f32 %0, %1;", F, &[F], |x, _, _| b(f(x).tanh())), 1e-6),
-            near(case("rsqrt.approx.f32 %0, %1;", F, &[F], |x, _, _| b((1.0 / (f(x) as f64).sqrt()) as f32)), 1e-6),
+            near(
+                case("rsqrt.approx.f32 %0, %1;", F, &[F], |x, _, _| b((1.0 / (f(x) as f64).sqrt()) as f32)),
+                1e-6,
+            ),
             near(case("rcp.approx.f32 %0, %1;", F, &[F], |x, _, _| b(1.0 / f(x))), 1e-6),
             near(case("sqrt.approx.f32 %0, %1;", F, &[F], |x, _, _| b(f(x).sqrt())), 1e-6),
             near(case("div.full.f32 %0, %1, %2;", F, &[F, F], |x, y, _| b(f(x) / f(y))), 1e-6),
@@ -127,9 +132,16 @@ fn half_precision() {
             case("add.f16 %0, %1, %2;", X, &[X, X], |x, y, _| f16_from_f64(h(x) + h(y)) as u64),
             case("sub.f16 %0, %1, %2;", X, &[X, X], |x, y, _| f16_from_f64(h(x) - h(y)) as u64),
             case("mul.f16 %0, %1, %2;", X, &[X, X], |x, y, _| f16_from_f64(h(x) * h(y)) as u64),
-            case("fma.rn.f16 %0, %1, %2, %3;", X, &[X, X, X], |x, y, z| f16_from_f64(h(x) * h(y) + h(z)) as u64),
-            case("{ .reg .b32 a, b, c; mov.b32 a, {%1, %2}; add.f16x2 b, a, a; .reg .b16 l, u; mov.b32 {l, u}, b; \
-                  mov.b16 %0, u; }", X, &[X, X], |_, y, _| f16_from_f64(2.0 * h(y)) as u64),
+            case("fma.rn.f16 %0, %1, %2, %3;", X, &[X, X, X], |x, y, z| {
+                f16_from_f64(h(x) * h(y) + h(z)) as u64
+            }),
+            case(
+                "{ .reg .b32 a, b, c; mov.b32 a, {%1, %2}; add.f16x2 b, a, a; .reg .b16 l, u; mov.b32 {l, u}, b; \
+                  mov.b16 %0, u; }",
+                X,
+                &[X, X],
+                |_, y, _| f16_from_f64(2.0 * h(y)) as u64,
+            ),
         ],
     );
 }
@@ -166,12 +178,26 @@ fn comparisons() {
             case("{ .reg .pred p; setp.ge.s64 p, %1, %2; selp.u32 %0, 1, 0, p; }", W, &[D, D], |x, y, _| {
                 (x as i64 >= y as i64) as u64
             }),
-            case("{ .reg .pred p, q; setp.gt.u32 q, %3, 100; setp.ne.and.u32 p, %1, %2, q; selp.u32 %0, 1, 0, p; }",
-                W, &[W, W, W], |x, y, z| (x != y && z > 100) as u64),
-            case("{ .reg .pred p, q; setp.gt.u32 p|q, %1, %2; selp.u32 %0, 2, 3, q; }", W, &[W, W], |x, y, _| {
-                if x > y { 3 } else { 2 }
-            }),
-            case("set.lt.u32.f32 %0, %1, %2;", W, &[F, F], |x, y, _| if f(x) < f(y) { 0xffff_ffff } else { 0 }),
+            case(
+                "{ .reg .pred p, q; setp.gt.u32 q, %3, 100; setp.ne.and.u32 p, %1, %2, q; selp.u32 %0, 1, 0, p; }",
+                W,
+                &[W, W, W],
+                |x, y, z| (x != y && z > 100) as u64,
+            ),
+            case(
+                "{ .reg .pred p, q; setp.gt.u32 p|q, %1, %2; selp.u32 %0, 2, 3, q; }",
+                W,
+                &[W, W],
+                |x, y, _| {
+                    if x > y { 3 } else { 2 }
+                },
+            ),
+            case(
+                "set.lt.u32.f32 %0, %1, %2;",
+                W,
+                &[F, F],
+                |x, y, _| if f(x) < f(y) { 0xffff_ffff } else { 0 },
+            ),
             case("set.gt.f32.s32 %0, %1, %2;", F, &[W, W], |x, y, _| b(((x as i32) > y as i32) as u8 as f32)),
             case("slct.f32.s32 %0, %1, %2, %3;", F, &[F, F, W], |x, y, z| if z as i32 >= 0 { x } else { y }),
             case("{ .reg .pred p; testp.finite.f32 p, %1; selp.u32 %0, 1, 0, p; }", W, &[F], |x, _, _| {

@@ -34,7 +34,9 @@ fn sums_and_products() {
             case("mul.hi.u32 %0, %1, %2;", W, &[W, W], |a, b, _| (u(a) as u64 * u(b) as u64) >> 32),
             case("mul.wide.s32 %0, %1, %2;", D, &[W, W], |a, b, _| l(s(a) as i64 * s(b) as i64)),
             case("mul.wide.u32 %0, %1, %2;", D, &[W, W], |a, b, _| u(a) as u64 * u(b) as u64),
-            case("mul.wide.s16 %0, %1, %2;", W, &[H, H], |a, b, _| (a as i16 as i32 * b as i16 as i32) as u64),
+            case("mul.wide.s16 %0, %1, %2;", W, &[H, H], |a, b, _| {
+                (a as i16 as i32 * b as i16 as i32) as u64
+            }),
             case("mul.wide.u16 %0, %1, %2;", W, &[H, H], |a, b, _| a * b),
             case("mul.lo.s16 %0, %1, %2;", H, &[H, H], |a, b, _| (a as u16).wrapping_mul(b as u16) as u64),
             case("mul.lo.s64 %0, %1, %2;", D, &[D, D], |a, b, _| a.wrapping_mul(b)),
@@ -51,7 +53,9 @@ fn sums_and_products() {
             case("mad.wide.s32 %0, %1, %2, %3;", D, &[W, W, D], |a, b, c| {
                 l((s(a) as i64 * s(b) as i64).wrapping_add(c as i64))
             }),
-            case("mad.wide.u32 %0, %1, %2, %3;", D, &[W, W, D], |a, b, c| (u(a) as u64 * u(b) as u64).wrapping_add(c)),
+            case("mad.wide.u32 %0, %1, %2, %3;", D, &[W, W, D], |a, b, c| {
+                (u(a) as u64 * u(b) as u64).wrapping_add(c)
+            }),
             case("mad.lo.u64 %0, %1, %2, %3;", D, &[D, D, D], |a, b, c| a.wrapping_mul(b).wrapping_add(c)),
             case("mul24.lo.s32 %0, %1, %2;", W, &[W, W], |a, b, _| {
                 let cut = |x: u64| ((x as i32) << 8 >> 8) as i64;
@@ -110,7 +114,8 @@ fn carries() {
                        add.cc.u32 x, a, c; addc.u32 y, b, d; mov.b64 %0, {x, y}; }";
     const SUB: &str = "{ .reg .u32 a, b, c, d, x, y; mov.b64 {a, b}, %1; mov.b64 {c, d}, %2; \
                        sub.cc.u32 x, a, c; subc.u32 y, b, d; mov.b64 %0, {x, y}; }";
-    const MAD: &str = "{ .reg .u32 x, y; mad.lo.cc.u32 x, %1, %2, %3; madc.hi.u32 y, %1, %2, 0; mov.b64 %0, {x, y}; }";
+    const MAD: &str =
+        "{ .reg .u32 x, y; mad.lo.cc.u32 x, %1, %2, %3; madc.hi.u32 y, %1, %2, 0; mov.b64 %0, {x, y}; }";
     check(
         &gpu,
         &[

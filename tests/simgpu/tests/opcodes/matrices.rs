@@ -48,19 +48,36 @@ fn check(mma: &Mma) {
                 })
             };
             input.push(if register < a_regs {
-                word(&|index| { let (r, q) = place_a(lane, index, mma.pack); a[r * k + q] }, register)
+                word(
+                    &|index| {
+                        let (r, q) = place_a(lane, index, mma.pack);
+                        a[r * k + q]
+                    },
+                    register,
+                )
             } else if register < a_regs + b_regs {
-                word(&|index| { let (r, q) = place_b(lane, index, mma.pack); b[r * n + q] }, register - a_regs)
+                word(
+                    &|index| {
+                        let (r, q) = place_b(lane, index, mma.pack);
+                        b[r * n + q]
+                    },
+                    register - a_regs,
+                )
             } else {
                 let (r, q) = place_c(lane, register - a_regs - b_regs);
                 c[r * n + q].to_bits()
             } as u64);
         }
     }
-    let list = |from: usize, count: usize| (from..from + count).map(|i| format!("%{i}")).collect::<Vec<_>>().join(",");
+    let list = |from: usize, count: usize| {
+        (from..from + count).map(|i| format!("%{i}")).collect::<Vec<_>>().join(",")
+    };
     let inputs: Vec<String> = (0..a_regs + b_regs)
         .map(|r| format!("\"r\"((unsigned)in[{} + t])", r * 32))
-        .chain((0..4).map(|r| format!("\"f\"(__uint_as_float((unsigned)in[{} + t]))", (a_regs + b_regs + r) * 32)))
+        .chain(
+            (0..4)
+                .map(|r| format!("\"f\"(__uint_as_float((unsigned)in[{} + t]))", (a_regs + b_regs + r) * 32)),
+        )
         .collect();
     let source = format!(
         "extern \"C\" __global__ void k(const unsigned long long *in, unsigned long long *out) {{\n\
@@ -94,7 +111,13 @@ fn tf32(x: f32) -> u32 {
 #[test]
 fn products_of_every_format() {
     let forms = [
-        ("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32", 8, 2, f16_from_f32 as fn(f32) -> u32, f16_to_f32 as fn(u32) -> f32),
+        (
+            "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32",
+            8,
+            2,
+            f16_from_f32 as fn(f32) -> u32,
+            f16_to_f32 as fn(u32) -> f32,
+        ),
         ("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32", 16, 2, f16_from_f32, f16_to_f32),
         ("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32", 8, 2, bf16_from_f32, bf16_to_f32),
         ("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", 16, 2, bf16_from_f32, bf16_to_f32),

@@ -93,8 +93,10 @@ fn structures_are_parameters() {
     let shape_ = Shape { byte: 7, wide: 9 << 40, list: [1, -2, 3, -4, 5] };
     let mut out = gpu.stream.alloc_zeros::<i32>(32).unwrap();
     // SAFETY: the kernel's three parameters.
-    unsafe { gpu.stream.launch_builder(&function).arg(&shape_).arg(&-100i16).arg(&mut out).launch(shape(1, 32)) }
-        .unwrap();
+    unsafe {
+        gpu.stream.launch_builder(&function).arg(&shape_).arg(&-100i16).arg(&mut out).launch(shape(1, 32))
+    }
+    .unwrap();
     let found = gpu.stream.clone_dtoh(&out).unwrap();
     let wanted: Vec<i32> = (0..32).map(|t| shape_.list[t % 5] + 7 + 9 - 100).collect();
     assert_eq!(found, wanted);

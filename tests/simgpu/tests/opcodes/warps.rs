@@ -44,9 +44,11 @@ fn lanes_exchange_values() {
         let (lane, base) = (t % 32, t / 32 * 32);
         let warp = &input[base..base + 32];
         let x = input[t];
-        let ballot = |of: &dyn Fn(u64) -> bool| (0..32).fold(0u64, |bits, k| bits | (of(warp[k]) as u64) << k);
+        let ballot =
+            |of: &dyn Fn(u64) -> bool| (0..32).fold(0u64, |bits, k| bits | (of(warp[k]) as u64) << k);
         let some = if lane % 3 == 1 {
-            let voted = (0..32).filter(|k| k % 3 == 1 && warp[*k] & 2 != 0).fold(0, |bits, k| bits | 1u64 << k);
+            let voted =
+                (0..32).filter(|k| k % 3 == 1 && warp[*k] & 2 != 0).fold(0, |bits, k| bits | 1u64 << k);
             voted + (warp[4] << 32)
         } else {
             0
