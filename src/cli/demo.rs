@@ -90,7 +90,7 @@ const PRESETS: &[Preset] = &[
     },
 ];
 
-/// The classes: with few labels, what partitions of all images know about colour and shape helps.
+/// The classes: attributes that partitions of all images can show. Whether that helps is what the demo asks.
 const MAIN: &str = "shape*colour";
 const TASKS: usize = 4;
 const CLUSTERS: usize = 10;

@@ -6,7 +6,7 @@ use crate::harness;
 fn a_step_allocates_nothing_after_its_first_run() {
     let Some(gpu) = harness::gpu() else { return };
     for net in ["mnistnet", "acai16"] {
-        let mut command = gpu.tessera(&["bench", "--device", "cuda", "--json", "step", "--net", net]);
+        let mut command = gpu.tessera(&["bench", "step", "--device", "cuda", "--json", "--net", net]);
         command.args(["--rule", "forward", "--batch", "2", "--repeats", "3"]);
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

@@ -123,18 +123,3 @@ pub fn name(function: &Function) -> String {
     let value = |d: &String| d.replace('=', "");
     [file.to_string()].into_iter().chain(function.defines.iter().map(value)).collect::<Vec<_>>().join(" ")
 }
-
-/// Prints how every kernel of the nets is cut; for looking at.
-#[test]
-#[ignore = "prints"]
-fn print() {
-    for kernel in kernels() {
-        println!("{kernel:?}");
-        for precision in PRECISIONS {
-            for launch in launches(&kernel, precision) {
-                println!("    {} grid {:?} block {}", name(&launch.function), launch.grid, launch.block[0]);
-            }
-        }
-    }
-    println!("{} variants", variants().len());
-}

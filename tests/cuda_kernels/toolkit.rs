@@ -1,6 +1,7 @@
 //! The CUDA compiler and its tools, from a folder.
 
 use std::ffi::CString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,7 +22,8 @@ pub fn load(library: &Path) {
 pub fn path(variable: &str) -> Option<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.exists());
     if path.is_none() {
-        eprintln!("SKIPPED: {variable} does not name anything that exists");
+        // Straight to standard error: the test runner hides what tests that pass print.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {variable} does not name anything that exists");
     }
     path
 }
