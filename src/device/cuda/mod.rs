@@ -9,6 +9,7 @@ pub mod compile;
 pub mod conv;
 pub mod driver;
 pub mod gemm;
+mod groups;
 mod images;
 pub mod kmeans;
 pub mod launch;
@@ -17,6 +18,7 @@ mod modules;
 mod parameters;
 mod pointwise;
 mod program;
+mod rows;
 mod tile;
 
 use std::cell::RefCell;
@@ -26,7 +28,7 @@ use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program as Handle
 use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
 use crate::pixels::{Look, Pixels, Visit};
-use crate::tape::plan::{Options, Place, Plan, Region};
+use crate::tape::plan::{Place, Plan, Region};
 use crate::tape::{Kind, Tape};
 use crate::tensor::DType;
 use driver::{Context, Function, Memory, Pinned, Stream};
@@ -308,15 +310,7 @@ impl Device for Cuda {
 
     fn prepare(&mut self, tape: &Tape) -> Result<Handle> {
         let precision = self.options.precision;
-        let plan = Plan::new(
-            tape,
-            &Options {
-                real_size: size_of::<f32>(),
-                fuse: self.options.fuse,
-                fence: 0,
-                workspace: &|kernel| lower::workspace(kernel, precision),
-            },
-        )?;
+        let plan = lower::plan(tape, precision, self.options.fuse)?;
         if let Some(step) = plan.conflict() {
             return Err(Error::Device(format!("step {step} of the plan writes what it reads")));
         }

@@ -137,6 +137,9 @@ pub struct Options<'a> {
     pub fuse: bool,
     /// Bytes of guard zone around every value in the arena; 0 outside tests.
     pub fence: usize,
+    /// Values of at most so many bytes keep their memory for the whole program instead of sharing it with
+    /// others, so that steps which do not depend on each other can change places.
+    pub unshared: usize,
     /// Real elements of scratch memory that the device's kernel needs.
     pub workspace: &'a dyn Fn(&Kernel) -> usize,
 }
