@@ -230,7 +230,7 @@ fn partitions(
         replacement: false,
         least_size: 0,
     };
-    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _, _| {})?;
+    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _| {})?;
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),
         ("diversity", Diversity::Scale.to_string()),
