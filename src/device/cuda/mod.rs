@@ -352,12 +352,15 @@ impl Device for Cuda {
                 bindings::check(&self.programs[program.0].plan, leaves, about)?;
                 let buffers = &self.buffers;
                 let address = |b: Buffer| buffers[b.0].as_ref().map_or(0, |slot| slot.memory.address());
-                self.programs[program.0].bind(&self.stream, leaves, self.options.mode, address)?
+                self.programs[program.0].bind(&self.stream, leaves, address)?
             }
         };
         self.flush()?;
-        let done = self.programs[program.0].run(&self.stream, bound, self.options.mode);
-        done.map_err(|e| self.explain(e))
+        let program = &mut self.programs[program.0];
+        let recorded = program.is_recorded(bound);
+        let started = program.run(&self.stream, bound, self.options.mode);
+        // The first run names the operation itself.
+        if recorded { started.map_err(|e| self.explain(e)) } else { started }
     }
 
     fn read_output(&self, program: Handle, index: usize, values: HostSliceMut<'_>) -> Result<()> {

@@ -14,7 +14,8 @@ use crate::tape::plan::{Place, Plan, Region};
 /// How a step is run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Mode {
-    /// Recorded at its first run and replayed.
+    /// Kernel by kernel at its first run, each waited for, so that an error names its operation; then recorded
+    /// and replayed.
     #[default]
     Graph,
     /// Kernel by kernel.
@@ -33,7 +34,7 @@ pub struct Program {
 /// A program with addresses.
 struct Bound {
     leaves: Vec<Buffer>,
-    /// Emptied once there is a graph.
+    /// Emptied once there is a graph, which is from the first run on.
     calls: Vec<Call>,
     graph: Option<Graph>,
     /// Tables of segments, which launches read.
@@ -82,7 +83,6 @@ impl Program {
         &mut self,
         stream: &Stream,
         leaves: &[Buffer],
-        mode: Mode,
         address: impl Fn(Buffer) -> u64,
     ) -> Result<usize> {
         let arena = self.arena.address();
@@ -97,26 +97,35 @@ impl Program {
                 calls.push(at.call(number, launch, function, stream, &mut tables)?);
             }
         }
-        let mut bound = Bound { leaves: leaves.to_vec(), calls, graph: None, _tables: tables };
-        if mode == Mode::Graph {
-            let graph = stream.record(|| bound.calls.iter().try_for_each(|call| call.start(stream)));
-            bound.graph = Some(graph?);
-            bound.calls = Vec::new();
-        }
-        self.bound.push(bound);
+        self.bound.push(Bound { leaves: leaves.to_vec(), calls, graph: None, _tables: tables });
         Ok(self.bound.len() - 1)
     }
 
-    pub fn run(&self, stream: &Stream, bound: usize, mode: Mode) -> Result<()> {
-        let bound = &self.bound[bound];
-        if let Some(graph) = &bound.graph {
+    /// Has it run before, so that a graph stands for its launches?
+    pub fn is_recorded(&self, bound: usize) -> bool {
+        self.bound[bound].graph.is_some()
+    }
+
+    pub fn run(&mut self, stream: &Stream, bound: usize, mode: Mode) -> Result<()> {
+        let Bound { calls, graph, .. } = &self.bound[bound];
+        if let Some(graph) = graph {
             return stream.replay(graph);
         }
-        for call in &bound.calls {
-            let waited = || if mode == Mode::Sync { stream.synchronize() } else { Ok(()) };
+        let wait = mode != Mode::Steps;
+        if wait {
+            // An error of earlier work is not the first operation's.
+            stream.synchronize()?;
+        }
+        for call in calls {
+            let waited = || if wait { stream.synchronize() } else { Ok(()) };
             if let Err(error) = call.start(stream).and_then(|()| waited()) {
                 return Err(Error::Device(format!("{}: {error}", self.name(call.task))));
             }
+        }
+        if mode == Mode::Graph {
+            let graph = stream.record(|| calls.iter().try_for_each(|call| call.start(stream)))?;
+            let bound = &mut self.bound[bound];
+            (bound.graph, bound.calls) = (Some(graph), Vec::new());
         }
         Ok(())
     }
