@@ -9,7 +9,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u32 lane = threadIdx.x % lanes, row = blockIdx.x * (THREADS / lanes) + threadIdx.x / lanes;
     bool exists = row < rows;
     u32 first = exists ? row * columns : 0;
-    float greatest = x[first];
+    // Less than any number.
+    float greatest = __int_as_float(0xff800000);
     for (u32 i = lane; exists && i < columns; i += lanes) {
         float v = x[first + i];
         greatest = v > greatest ? v : greatest;
