@@ -141,7 +141,7 @@ fn compiled_kernels_are_as_written_down() {
     };
     for (unit, kernels) in units.iter().zip(&found).skip(1) {
         for kernel in kernels {
-            let function = |&&(ref f, _): &&(Function, u32)| f.entry == kernel.entry && Unit::of(f) == *unit;
+            let function = |&(f, _): &&(Function, u32)| f.entry == kernel.entry && Unit::of(f) == *unit;
             let launched = functions.iter().find(function);
             let threads = match kernel.threads {
                 0 => launched.map_or(THREADS, |(_, threads)| *threads),
