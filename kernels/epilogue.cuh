@@ -10,6 +10,12 @@ struct Stages {
     float slope;
 };
 
+// A part of a sum in memory: one plane of results, or four if those are pixels of pooling windows, one for each
+// place in a window. Planes begin at whole sectors.
+__device__ __forceinline__ u32 part_plane(u32 rows, u32 columns, u32 pixels) {
+    return (rows / pixels * columns + 7) & ~7u;
+}
+
 // Memory that the stages touch; null where there is no such stage.
 struct Places {
     const u8* given;

@@ -53,9 +53,14 @@ extern "C" __global__ void pool_gather(const __grid_constant__ Large g, const fl
     RUN(g);
     const float* from = x + window(g, run);
     Positions at = get(positions + run * VECTOR);
-    Values v;
+    Values v = {};
+    // All pixels: neighbouring channels have other positions, so their sectors are read in any case.
 #pragma unroll
-    for (u32 i = 0; i < VECTOR; i++) v.at[i] = from[within(g, at.at[i]) + i];
+    for (u32 p = 0; p < WINDOW * WINDOW; p++) {
+        Values pixel = get(from + within(g, p));
+#pragma unroll
+        for (u32 i = 0; i < VECTOR; i++) v.at[i] = at.at[i] == p ? pixel.at[i] : v.at[i];
+    }
     put(out + run * VECTOR, v);
 }
 

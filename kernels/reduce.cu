@@ -3,17 +3,18 @@
 
 #include "types.cuh"
 
-constexpr u32 THREADS = 256;
+constexpr u32 THREADS = 256, MOST_THREADS = 512;
 
 // Numbers that one thread adds in single precision at most.
 constexpr u32 RUN = 32;
 
-// One part of the rows of a slice, in the columns of tile `blockIdx.y`: `sums [outer][parts][inner]`. `across` neighbouring threads take neighbouring columns, `down` rows are looked
-// at together, so that a block reads whole lines; a block takes `RUN` times that many rows.
-extern "C" __global__ void __launch_bounds__(THREADS)
+// One part of the rows of a slice, in the columns of tile `blockIdx.y`: `sums [outer][parts][inner]`. `across`
+// neighbouring threads take neighbouring columns, `down` rows are looked at together, so that a block reads whole
+// lines; a block takes `RUN` times that many rows.
+extern "C" __global__ void __launch_bounds__(MOST_THREADS)
     sum_parts(u32 count, u32 inner, u32 parts, u32 across, u32 down, const float* __restrict__ x,
               float* __restrict__ out) {
-    __shared__ double sums[THREADS];
+    __shared__ double sums[MOST_THREADS];
     u32 row = threadIdx.x / across, column = blockIdx.y * across + threadIdx.x % across;
     u32 slice = blockIdx.x / parts, first = blockIdx.x % parts * down * RUN;
     bool exists = row < down && column < inner;

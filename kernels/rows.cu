@@ -6,7 +6,8 @@
 
 template <u32 LANES>
 __device__ __forceinline__ void log_softmax(bool exists, u32 lane, u32 columns, const float* x, float* out) {
-    float greatest = exists ? x[0] : 0;
+    // Less than any number.
+    float greatest = __int_as_float(0xff800000);
     for (u32 i = lane; exists && i < columns; i += LANES) {
         float v = x[i];
         greatest = v > greatest ? v : greatest;

@@ -11,7 +11,8 @@ __device__ __forceinline__ void store(const Product& product, u32 top, u32 left,
                                       const Stages& stages, const Places& places, float* parts) {
     constexpr int RUN = Product::RUN;
     bool windows = POOLED && stages.pool != POOL_NONE, whole = columns % RUN == 0, split = gridDim.z > 1;
-    float* part = parts + (size_t)blockIdx.z * rows * columns;
+    u32 pixels = windows ? 4 : 1, plane = part_plane(rows, columns, pixels);
+    float* part = parts + (size_t)blockIdx.z * pixels * plane;
 #pragma unroll
     for (int j = 0; j < Product::COLUMNS; j += RUN) {
         u32 column = left + product.column(j);
@@ -37,7 +38,8 @@ __device__ __forceinline__ void store(const Product& product, u32 top, u32 left,
 #pragma unroll
             for (int n = 0; n < RUN; n++) values[n] = product.sums[i][j + n];
             if (split) {
-                put(part + row * columns + column, values, whole, columns - column);
+                u32 at = (windows ? row % 4 * plane + row / 4 * columns : row * columns) + column;
+                put(part + at, values, whole, columns - column);
             } else {
                 finish(stages, places, row, column, columns, values);
             }

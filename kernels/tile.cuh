@@ -79,7 +79,12 @@ struct Share<AlongLines<LINES>, WIDTH_> {
     static constexpr bool EVEN = DEPTH % STEP == 0;
 
     static __device__ __forceinline__ int line() { return threadIdx.x % RUNS * WIDTH; }
-    static __device__ __forceinline__ int term(int item) { return threadIdx.x / RUNS + item * STEP; }
+    // Sixteen lines fill half of the banks: neighbouring threads take terms two apart, which lie in both halves.
+    static __device__ __forceinline__ int term(int item) {
+        u32 term = threadIdx.x / RUNS;
+        if (LINES == 16) term = (term & ~3u) | (term & 1) << 1 | (term >> 1 & 1);
+        return term + item * STEP;
+    }
     static __device__ __forceinline__ bool has(int item) { return EVEN || term(item) < DEPTH; }
     static __device__ __forceinline__ int place(int item) { return Tile::place(line(), term(item)); }
 };

@@ -1,105 +1,115 @@
-//! Compiled kernels held to what is written down: registers, shared memory, occupancy; no spills; tensor-core
-//! instructions where there should be.
+//! Compiled kernels held to what is written down: registers, shared memory, occupancy; nothing in local memory;
+//! tensor-core instructions where there should be.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tessera::device::cuda::launch::Function;
+use tessera::device::cuda::compile::{FILES, Unit};
+use tessera::device::cuda::launch::{Function, Launch, Precision, Source};
+use tessera::device::cuda::lower;
 
-use crate::nets::{name, variants};
-use crate::toolkit::{fingerprint, ptx, tool, toolkit};
+use crate::compiled::{ARCHITECTURES, Compiled, compiled};
+use crate::nets::{BATCH, plans};
+use crate::toolkit::{ptx, toolkit};
+use crate::variants::{Expressions, functions, name};
 
-const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/budgets/kernels.tsv");
-
-/// A multiprocessor: shared memory in bytes, and what a block's own takes beside. All have 65536 registers,
-/// 64 warps and 32 blocks.
-struct Architecture {
-    name: &'static str,
-    shared: u32,
-}
-
-const ARCHITECTURES: [Architecture; 3] = [
-    Architecture { name: "sm_80", shared: 164 << 10 },
-    Architecture { name: "sm_90", shared: 228 << 10 },
-    Architecture { name: "sm_100", shared: 228 << 10 },
-];
+/// Shared memory of a multiprocessor in bytes. All have 65536 registers, 64 warps and 32 blocks.
+const SHARED: [u32; 3] = [164 << 10, 228 << 10, 228 << 10];
 
 /// Shared memory that the system takes in every block.
 const RESERVED: u32 = 1 << 10;
 
-impl Architecture {
-    /// Warps on a multiprocessor, in percent of the most.
-    fn occupancy(&self, registers: u32, shared: u32, threads: u32) -> u32 {
-        let warps = threads / 32;
-        // Registers are handed out to warps in portions of 256, in each quarter of a multiprocessor.
-        let by_registers = 16384 / (registers * 32).next_multiple_of(256) * 4 / warps;
-        let by_shared = self.shared / (shared + RESERVED).next_multiple_of(128);
-        let blocks = by_registers.min(by_shared).min(64 / warps).min(32);
-        blocks * warps * 100 / 64
+/// Threads of kernels without bounds of their own.
+const THREADS: u32 = 256;
+
+/// Warps on a multiprocessor, in percent of the most.
+fn occupancy(architecture: usize, registers: u32, shared: u32, threads: u32) -> u32 {
+    let warps = threads.div_ceil(32);
+    // Registers are handed out to warps in portions of 256, in each quarter of a multiprocessor.
+    let by_registers = 16384 / (registers * 32).next_multiple_of(256) * 4 / warps;
+    let by_shared = SHARED[architecture] / (shared + RESERVED).next_multiple_of(128);
+    let blocks = by_registers.min(by_shared).min(64 / warps).min(32);
+    blocks * warps * 100 / 64
+}
+
+/// A row of the table: figures for each architecture, the worst of all that it stands for.
+#[derive(Default)]
+struct Row {
+    threads: u32,
+    shared: u32,
+    registers: [u32; 3],
+    occupancy: Option<[u32; 3]>,
+}
+
+impl Row {
+    fn add(&mut self, kernel: &Compiled, threads: u32, dynamic: u32) {
+        let at = kernel.architecture;
+        let shared = kernel.shared + dynamic;
+        let occupancy = occupancy(at, kernel.registers, shared, threads);
+        self.threads = self.threads.max(threads);
+        self.shared = self.shared.max(shared);
+        self.registers[at] = self.registers[at].max(kernel.registers);
+        let known = self.occupancy.get_or_insert([100; 3]);
+        known[at] = known[at].min(occupancy);
     }
 }
 
-/// The number in front of `what` in the output of ptxas.
-fn number(text: &str, what: &str) -> u32 {
-    let end = text.find(what).unwrap_or_else(|| panic!("no '{what}' in {text}"));
-    text[..end].split_whitespace().next_back().and_then(|n| n.parse().ok()).unwrap()
+/// What is wrong with a kernel, whatever the table says.
+fn fault(name: &str, kernel: &Compiled, row: &Row) -> Option<String> {
+    let tensor = name.contains(" PRECISION1 ") || name.contains(" PRECISION2 ");
+    let what = if kernel.local > 0 {
+        format!("{} bytes in local memory", kernel.local)
+    } else if row.occupancy.is_some_and(|o| o[kernel.architecture] == 0) {
+        "does not fit".to_string()
+    } else if tensor && kernel.tensor == 0 {
+        "no tensor-core instruction".to_string()
+    } else {
+        return None;
+    };
+    Some(format!("{name} on {}: {what}", ARCHITECTURES[kernel.architecture]))
 }
 
-/// Lines of the table for a variant, and what is wrong with it: spills, no tensor-core instructions.
-fn lines(function: &Function, threads: u32, folder: &Path, index: usize) -> (String, String) {
-    let text = ptx(function, "compute_80");
-    let source = folder.join(format!("{index}.ptx"));
-    std::fs::write(&source, text).unwrap();
-    let (mut lines, mut faults) = (String::new(), String::new());
-    for architecture in &ARCHITECTURES {
-        let binary = folder.join(format!("{index}.{}.cubin", architecture.name));
-        let (source, binary) = (source.to_str().unwrap(), binary.to_str().unwrap());
-        let printed = tool("ptxas", &["-v", "--gpu-name", architecture.name, "-o", binary, source]);
-        let name = name(function);
-        let mut fault = |what: &str| writeln!(faults, "{name} on {}: {what}", architecture.name).unwrap();
-        if [" bytes stack frame", " bytes spill stores", " bytes spill loads"]
-            .iter()
-            .any(|k| number(&printed, k) > 0)
-        {
-            fault("spills");
+/// Kernels of all units, compiled on all processors.
+fn compile(units: &[Unit]) -> Vec<Vec<Compiled>> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let results: Vec<Mutex<Vec<Compiled>>> = units.iter().map(|_| Mutex::default()).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((unit, result)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    units.get(index).zip(results.get(index))
+                } {
+                    *result.lock().unwrap() = compiled(&ptx(unit), folder.path());
+                }
+            });
         }
-        let registers = number(&printed, " registers");
-        let fixed = if printed.contains(" bytes smem") { number(&printed, " bytes smem") } else { 0 };
-        let shared = fixed + function.dynamic_shared;
-        let occupancy = architecture.occupancy(registers, shared, threads);
-        writeln!(lines, "{name}\t{}\t{threads}\t{registers}\t{shared}\t{occupancy}", architecture.name)
-            .unwrap();
-        if occupancy == 0 {
-            fault("does not fit");
-        }
-        // Disassembling takes long; once is enough.
-        let tensor = function.defines.iter().any(|d| d == "PRECISION=1" || d == "PRECISION=2");
-        let first = architecture.name == ARCHITECTURES[0].name;
-        if tensor && first && !tool("nvdisasm", &["-c", binary]).contains("HMMA") {
-            fault("no tensor-core instruction");
-        }
-    }
-    (lines, faults)
+    });
+    results.into_iter().map(|r| r.into_inner().unwrap()).collect()
 }
 
-/// [`lines`], remembered between runs for as long as nothing changes that they depend on.
-fn remembered(function: &Function, threads: u32, folder: &Path, index: usize) -> (String, String) {
-    let memory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels");
-    std::fs::create_dir_all(&memory).unwrap();
-    let file = memory.join(fingerprint(function));
-    if let Ok(text) = std::fs::read_to_string(&file)
-        && let Some((lines, faults)) = text.split_once('\0')
-    {
-        return (lines.to_string(), faults.to_string());
+/// Compares a table with the one that is checked in, or writes that anew if `TESSERA_BLESS=1`.
+pub fn hold(file: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/budgets").join(file);
+    if std::env::var_os("TESSERA_BLESS").is_some_and(|v| v == "1") {
+        std::fs::write(path, table).unwrap();
+        return;
     }
-    let (lines, faults) = lines(function, threads, folder, index);
-    let new = folder.join(format!("{index}.txt"));
-    std::fs::write(&new, format!("{lines}\0{faults}")).unwrap();
-    // Another file system would not take it by its name; then it is compiled again.
-    let _ = std::fs::rename(&new, &file);
-    (lines, faults)
+    let written = std::fs::read_to_string(path).unwrap();
+    let only = |a: &str, b: &str| {
+        let known: std::collections::HashSet<&str> = b.lines().collect();
+        a.lines().filter(|l| !known.contains(l)).map(|l| format!("    {l}\n")).collect::<String>()
+    };
+    assert!(
+        table == written,
+        "tests/budgets/{file} differs; TESSERA_BLESS=1 writes it anew. Written down:\n{}found:\n{}",
+        only(&written, table),
+        only(table, &written)
+    );
 }
 
 #[test]
@@ -107,36 +117,82 @@ fn compiled_kernels_are_as_written_down() {
     if toolkit().is_none() {
         return;
     }
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let variants = variants();
-    let results: Vec<Mutex<(String, String)>> = variants.iter().map(|_| Mutex::default()).collect();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((function, threads)) = variants.get(index) else { break };
-                    *results[index].lock().unwrap() = remembered(function, *threads, folder.path(), index);
-                }
-            });
+    let plans = plans(BATCH, Precision::F32);
+    let expressions = Expressions::of(plans.iter().map(|(_, plan)| plan));
+    let functions = functions();
+    let tasks: Vec<_> =
+        plans.iter().map(|(step, plan)| (step, plan, lower::tasks(plan, Precision::F32))).collect();
+    // The longest first.
+    let mut units = vec![expressions.unit()];
+    let by_rows = |launch: &&Launch| launch.function.entry.starts_with("rows");
+    for launch in tasks.iter().flat_map(|(_, _, tasks)| tasks).flat_map(|t| &t.launches).filter(by_rows) {
+        let unit = Unit::of(&launch.function);
+        if !units.contains(&unit) {
+            units.push(unit);
         }
-    });
-    let mut table = "variant\tarchitecture\tthreads\tregisters\tshared bytes\toccupancy %\n".to_string();
-    let mut faults = String::new();
-    for result in results {
-        let (lines, wrong) = result.into_inner().unwrap();
-        table.push_str(&lines);
-        faults.push_str(&wrong);
     }
-    assert!(faults.is_empty(), "\n{faults}");
-    if std::env::var_os("TESSERA_BLESS").is_some() {
-        std::fs::write(TABLE, table).unwrap();
-        return;
+    for (function, _) in &functions {
+        let unit = Unit::of(function);
+        if !units.contains(&unit) {
+            units.push(unit);
+        }
     }
-    let written = std::fs::read_to_string(TABLE).unwrap();
-    for (new, old) in table.lines().zip(written.lines()) {
-        assert_eq!(new, old, "differs from tests/budgets/kernels.tsv; TESSERA_BLESS=1 writes it anew");
+    for file in FILES {
+        let there = units.iter().any(|unit| match &unit.source {
+            Source::File(name) => *name == file.name,
+            Source::Generated(text) => text.contains(file.text),
+        });
+        assert!(there, "no variant of kernels/{}.cu is compiled", file.name);
     }
-    assert_eq!(table.lines().count(), written.lines().count(), "kernels.tsv has other variants");
+    let found = compile(&units);
+    let (mut rows, mut faults) = (BTreeMap::<String, Row>::new(), Vec::new());
+    let mut add = |name: &str, kernel: &Compiled, threads: u32, dynamic: u32| {
+        let row = rows.entry(name.to_string()).or_default();
+        row.add(kernel, threads, dynamic);
+        faults.extend(fault(name, kernel, row));
+    };
+    for (unit, kernels) in units.iter().zip(&found).filter(|(unit, _)| matches!(unit.source, Source::File(_)))
+    {
+        for kernel in kernels {
+            let function = |&(f, _): &&(Function, u32)| f.entry == kernel.entry && Unit::of(f) == *unit;
+            let launched = functions.iter().find(function);
+            let threads = match kernel.threads {
+                0 => launched.map_or(THREADS, |(_, threads)| *threads),
+                bound => launched.map_or(bound, |(_, threads)| bound.min(*threads)),
+            };
+            let bare = Function {
+                source: unit.source.clone(),
+                defines: unit.defines.clone(),
+                entry: kernel.entry.clone().into(),
+                dynamic_shared: 0,
+            };
+            add(&name(&bare), kernel, threads, launched.map_or(0, |(f, _)| f.dynamic_shared));
+        }
+    }
+    for (step, plan, tasks) in &tasks {
+        for task in tasks {
+            let (kind, launch) = match expressions.launch(plan, task) {
+                Some(launch) => ("expressions", launch),
+                None => match task.launches.iter().find(by_rows) {
+                    Some(launch) => ("rows", launch.clone()),
+                    None => continue,
+                },
+            };
+            let unit = Unit::of(&launch.function);
+            let unit = units.iter().position(|known| *known == unit).unwrap();
+            for kernel in found[unit].iter().filter(|kernel| kernel.entry == launch.function.entry) {
+                add(&format!("{kind} of {step}"), kernel, launch.block[0], 0);
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    let three = |v: [u32; 3]| v.map(|n| n.to_string()).join("\t");
+    let head = |what: &str| ARCHITECTURES.map(|a| format!("{what} {a}")).join("\t");
+    let mut table =
+        format!("kernel\tthreads\tshared bytes\t{}\t{}\n", head("registers"), head("occupancy %"));
+    for (name, row) in rows {
+        let (registers, occupancy) = (three(row.registers), three(row.occupancy.unwrap_or_default()));
+        writeln!(table, "{name}\t{}\t{}\t{registers}\t{occupancy}", row.threads, row.shared).unwrap();
+    }
+    hold("kernels.tsv", &table);
 }

@@ -11,7 +11,7 @@ use crate::gpu::{Gpu, Values, gpu};
 use crate::values::{Draw, PRECISIONS, tolerance};
 
 /// Elements of the result, and of the pooled gradient.
-fn len(call: &ConvolutionCall) -> usize {
+pub fn len(call: &ConvolutionCall) -> usize {
     let g = &call.geometry;
     match (call.direction, call.pool) {
         (Direction::Forward, PoolStage::None) => g.output().len(),

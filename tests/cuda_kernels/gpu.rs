@@ -1,13 +1,15 @@
 //! Runs launches over plain buffers on the simulated GPU.
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use cudarc::driver::{CudaContext, result, sys};
+use tessera::device::cuda::compile::Unit;
 use tessera::device::cuda::launch::{Argument, Function, Launch};
 
-use crate::toolkit;
+use crate::harness;
+use crate::toolkit::ptx;
 
 /// Contents of a buffer.
 #[derive(Clone, PartialEq, Debug)]
@@ -21,6 +23,13 @@ impl Values {
         match self {
             Values::Real(v) => v,
             Values::Bytes(_) => panic!("not real"),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Real(v) => v.len(),
+            Values::Bytes(v) => v.len(),
         }
     }
 
@@ -77,7 +86,7 @@ impl Drop for Memory {
     }
 }
 
-/// The simulated GPU.
+/// The GPU.
 pub struct Gpu {
     context: Arc<CudaContext>,
     modules: HashMap<Function, usize>,
@@ -85,22 +94,54 @@ pub struct Gpu {
 
 /// The GPU, one user at a time, if there is one.
 pub fn gpu() -> Option<MutexGuard<'static, Gpu>> {
-    static GPU: OnceLock<Option<Mutex<Gpu>>> = OnceLock::new();
+    harness::gpu()?;
+    static GPU: OnceLock<Mutex<Gpu>> = OnceLock::new();
     let gpu = GPU.get_or_init(|| {
-        toolkit::toolkit()?;
-        toolkit::load(&toolkit::path("TESSERA_SIMGPU")?);
         let context = CudaContext::new(0).unwrap();
-        Some(Mutex::new(Gpu { context, modules: HashMap::new() }))
+        Mutex::new(Gpu { context, modules: HashMap::new() })
     });
-    let gpu = gpu.as_ref()?.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let gpu = gpu.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     gpu.context.bind_to_thread().unwrap();
     Some(gpu)
 }
 
+/// A function of the simulated driver's own.
+fn own<T>(name: &CStr) -> T {
+    // SAFETY: looks a name up among the libraries that are loaded.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    assert!(!address.is_null() && size_of::<T>() == size_of_val(&address), "no {name:?} in this driver");
+    // SAFETY: `T` is the pointer to a C function that tests/simgpu/README.md says this is.
+    unsafe { std::mem::transmute_copy(&address) }
+}
+
+fn set_checks(names: &str) {
+    let names = CString::new(names).unwrap();
+    // SAFETY: a C string, alive during the call.
+    let status =
+        unsafe { own::<unsafe extern "C" fn(*const c_char) -> c_int>(c"simgpu_set_checks")(names.as_ptr()) };
+    assert_eq!(status, 0, "{names:?}");
+}
+
+/// What kernels did to memory, by name.
+pub type Counters = serde_json::Value;
+
 impl Gpu {
+    /// What the simulated GPU counts while `work` runs.
+    pub fn count(&mut self, work: impl FnOnce(&mut Gpu)) -> Counters {
+        set_checks("count");
+        own::<extern "C" fn()>(c"simgpu_reset_counters")();
+        work(self);
+        // SAFETY: a C string that stays until this thread asks for the next.
+        let text =
+            unsafe { CStr::from_ptr(own::<extern "C" fn() -> *const c_char>(c"simgpu_counters_json")()) };
+        let counters = serde_json::from_slice(text.to_bytes()).unwrap();
+        set_checks(&std::env::var("SIMGPU_CHECK").unwrap_or_default());
+        counters
+    }
+
     fn function(&mut self, function: &Function) -> sys::CUfunction {
         let known = self.modules.entry(function.clone()).or_insert_with(|| {
-            let ptx = CString::new(toolkit::ptx(function, "compute_80")).unwrap();
+            let ptx = CString::new(&*ptx(&Unit::of(function))).unwrap();
             let entry = CString::new(&*function.entry).unwrap();
             // SAFETY: PTX text with its zero, alive during the call; the module is never unloaded.
             let handle = unsafe {
@@ -143,19 +184,28 @@ impl Gpu {
         let scratch = Memory::new(4 * workspace);
         for launch in launches {
             let function = self.function(&launch.function);
+            let mut tables = Vec::new();
+            let word = |argument: &Argument| match argument {
+                Argument::Read(i) => read[*i].address,
+                Argument::Write(i) => written[*i].address,
+                Argument::Workspace(at) => scratch.address + 4 * *at as u64,
+                Argument::Null => 0,
+                Argument::U64(v) => *v,
+                other => panic!("{other:?} is not eight bytes"),
+            };
             let mut arguments: Vec<Vec<u8>> = launch
                 .arguments
                 .iter()
                 .map(|argument| match argument {
-                    Argument::Read(i) => read[*i].address.to_ne_bytes().to_vec(),
-                    Argument::Write(i) => written[*i].address.to_ne_bytes().to_vec(),
-                    Argument::Workspace(at) => (scratch.address + 4 * *at as u64).to_ne_bytes().to_vec(),
-                    Argument::Null => 0_u64.to_ne_bytes().to_vec(),
                     Argument::U32(v) => v.to_ne_bytes().to_vec(),
-                    Argument::U64(v) => v.to_ne_bytes().to_vec(),
                     Argument::F32(v) => v.to_ne_bytes().to_vec(),
                     Argument::Bytes(v) => v.clone(),
-                    Argument::Table(_) => unreachable!("products take no tables"),
+                    Argument::Table(rows) => {
+                        let bytes = rows.iter().flat_map(|row| word(row).to_ne_bytes()).collect();
+                        tables.push(Memory::of(&Values::Bytes(bytes)));
+                        tables[tables.len() - 1].address.to_ne_bytes().to_vec()
+                    }
+                    other => word(other).to_ne_bytes().to_vec(),
                 })
                 .collect();
             let mut pointers: Vec<*mut c_void> =

@@ -1,14 +1,17 @@
-//! The kernels of convolutions and matrix products: executed on a simulated GPU against the CPU device, and
-//! held to budgets as compiled code.
-//!
-//! `TESSERA_CUDA_TOOLKIT` is a folder with `nvrtc/lib/libnvrtc.so.12` and `bin/{ptxas,cuobjdump,nvdisasm}`,
-//! `TESSERA_SIMGPU` the simulated driver. What needs one of them says so and passes if it is not there.
+//! Kernels one by one: what they compute against the CPU device, what they compile to and what they do to memory
+//! against `tests/budgets`.
+
+#[path = "../cuda/harness.rs"]
+mod harness;
 
 mod budgets;
+mod compiled;
 mod convolutions;
 mod counters;
 mod gpu;
 mod nets;
 mod products;
+mod streams;
 mod toolkit;
 mod values;
+mod variants;

@@ -11,7 +11,7 @@ use crate::pixels::{Look, Pixels, Visit};
 /// Share of the free memory that a set may take to stay on the device: a half.
 pub const SHARE: usize = 2;
 
-const THREADS: usize = 256;
+pub(super) const THREADS: usize = 256;
 
 /// Bits of `kernels/batch.cu`.
 const MIRRORED: u32 = 1;

@@ -214,6 +214,12 @@ const SHORT: usize = 1024;
 /// Rows that one thread adds at most, `RUN` of `kernels/reduce.cu`.
 const RUN: usize = 32;
 
+/// `MOST_THREADS` of `kernels/reduce.cu`.
+const MOST_THREADS: usize = 512;
+
+/// Real elements of a sector of memory.
+const SECTOR: usize = 8;
+
 /// One pass of a sum over parts.
 struct Stage {
     count: usize,
@@ -226,7 +232,13 @@ struct Stage {
 impl Stage {
     fn new(count: usize, inner: usize) -> Self {
         let across = inner.min(THREADS);
-        let down = THREADS / across;
+        // Rows that fill whole sectors, if so many are not too many.
+        let whole = SECTOR >> inner.trailing_zeros().min(SECTOR.ilog2());
+        let down = match THREADS / across / whole * whole {
+            0 if whole * across <= MOST_THREADS => whole,
+            0 => THREADS / across,
+            down => down,
+        };
         Stage { count, across, down, parts: count.div_ceil(down * RUN) }
     }
 
@@ -276,7 +288,8 @@ fn sum(outer: usize, count: usize, inner: usize) -> Vec<Launch> {
             std::mem::replace(&mut from, to.clone()),
             to,
         ];
-        let mut launch = launch("reduce", "sum_parts", &[], (outer * stage.parts, THREADS), arguments);
+        let threads = (stage.across * stage.down).next_multiple_of(32);
+        let mut launch = launch("reduce", "sum_parts", &[], (outer * stage.parts, threads), arguments);
         launch.grid[1] = inner.div_ceil(stage.across) as u32;
         launch
     };

@@ -16,7 +16,7 @@ pub mod launch;
 pub mod lower;
 mod modules;
 mod parameters;
-mod pointwise;
+pub mod pointwise;
 mod program;
 mod rows;
 mod tile;
@@ -107,6 +107,18 @@ fn size_of_kind(kind: Kind) -> usize {
     }
 }
 
+/// Functions that every device launches beside those of its programs, and threads of their blocks: the
+/// delivery of parameters, and batches of images.
+pub fn functions() -> [(launch::Function, u32); 2] {
+    let plain = |file: &'static str, entry: &'static str| launch::Function {
+        source: Source::File(file),
+        defines: Vec::new(),
+        entry: entry.into(),
+        dynamic_shared: 0,
+    };
+    [(plain("copy", "deliver"), parameters::THREADS), (plain("batch", "batch"), images::THREADS as u32)]
+}
+
 impl Cuda {
     pub fn open(options: CudaOptions) -> Result<Self> {
         driver::version()?;
@@ -123,13 +135,7 @@ impl Cuda {
         }
         let stream = Stream::new(&context)?;
         let mut modules = Modules::new(&context)?;
-        let plain = |file: &'static str, entry: &'static str| launch::Function {
-            source: Source::File(file),
-            defines: Vec::new(),
-            entry: entry.into(),
-            dynamic_shared: 0,
-        };
-        let found = modules.functions(&[plain("copy", "deliver"), plain("batch", "batch")])?;
+        let found = modules.functions(&functions().map(|(function, _)| function))?;
         let [deliver, batch] = <[Function; 2]>::try_from(found)
             .map_err(|_| Error::Device("a kernel of every device is missing".into()))?;
         let parameters = Parameters::new(&context, deliver)?;

@@ -17,7 +17,7 @@ const BLOCK: usize = 64 << 10;
 const BLOCKS: usize = 4;
 
 /// Threads that deliver one value.
-const THREADS: u32 = 64;
+pub(super) const THREADS: u32 = 64;
 
 /// `Delivery` of `kernels/copy.cu`.
 #[repr(C)]

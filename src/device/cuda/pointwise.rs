@@ -1,5 +1,6 @@
 //! Elementwise expressions as CUDA C++: every expression of a plan in one generated source. A thread computes
-//! four neighbours, read and written in accesses of 16 bytes.
+//! four neighbours, read and written in accesses of 16 bytes; where an operand's repetitions do not come in fours,
+//! four elements that stand a warp apart, so that neighbouring threads read neighbours.
 
 use std::fmt::Write;
 
@@ -137,24 +138,66 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
     }
     writeln!(text, "    return r0;\n}}")?;
 
-    // Four neighbours, or what is left of them.
+    // Four elements, or what is left of them.
     let count = operands(expression);
     let pointers: String = (0..count).map(|i| format!("const float* a{i}, ")).collect();
     writeln!(text, "__device__ __forceinline__ void run{number}(u32 i, u32 count, {pointers}float* out) {{")?;
-    writeln!(text, "    if (i + 4 <= count) {{")?;
-    for (load, &(operand, access)) in loads.iter().enumerate() {
-        writeln!(text, "        float4 x{load} = {};", four(operand, access))?;
-    }
-    let lane = |lane: &str| {
-        let arguments: Vec<String> = (0..loads.len()).map(|l| format!("x{l}.{lane}")).collect();
-        format!("element{number}({})", arguments.join(", "))
+    let at = |i: &str| {
+        let one = loads.iter().enumerate().map(|(load, &(operand, access))| match staged(access) {
+            true => format!("s{load}[{}]", index(access, i)),
+            false => format!("a{operand}[{}]", index(access, i)),
+        });
+        format!("element{number}({})", one.collect::<Vec<_>>().join(", "))
     };
-    let lanes = ["x", "y", "z", "w"].map(lane).join(",\n            ");
-    writeln!(text, "        *(float4*)(out + i) = make_float4(\n            {lanes});")?;
-    writeln!(text, "    }} else {{\n        for (; i < count; i++) {{")?;
-    let one: Vec<String> =
-        loads.iter().map(|&(operand, access)| format!("a{operand}[{}]", index(access, "i"))).collect();
-    writeln!(text, "            out[i] = element{number}({});\n        }}\n    }}\n}}", one.join(", "))?;
+    let fours: Option<Vec<String>> = loads.iter().map(|&(operand, access)| four(operand, access)).collect();
+    match fours {
+        Some(fours) => {
+            writeln!(text, "    if (i + 4 <= count) {{")?;
+            for (load, four) in fours.iter().enumerate() {
+                writeln!(text, "        float4 x{load} = {four};")?;
+            }
+            let lane = |lane: &str| {
+                let arguments: Vec<String> = (0..loads.len()).map(|l| format!("x{l}.{lane}")).collect();
+                format!("element{number}({})", arguments.join(", "))
+            };
+            let lanes = ["x", "y", "z", "w"].map(lane).join(",\n            ");
+            writeln!(text, "        *(float4*)(out + i) = make_float4(\n            {lanes});")?;
+            writeln!(
+                text,
+                "    }} else {{\n        for (; i < count; i++) out[i] = {};\n    }}\n}}",
+                at("i")
+            )?;
+        }
+        None => {
+            let rows = loads.iter().enumerate().filter(|(_, (_, access))| staged(*access));
+            let rows: Vec<_> = rows.map(|(load, (operand, access))| (load, operand, access.inner)).collect();
+            for (load, operand, inner) in &rows {
+                writeln!(text, "    __shared__ float s{load}[{inner}];")?;
+                writeln!(
+                    text,
+                    "    for (u32 t = threadIdx.x; t < {inner}u; t += {THREADS}) s{load}[t] = a{operand}[t];"
+                )?;
+            }
+            if !rows.is_empty() {
+                writeln!(text, "    __syncthreads();")?;
+            }
+            writeln!(
+                text,
+                "    u32 first = i / 128 * 128 + i / 4 % 32;
+    float y[4];
+#pragma unroll
+    for (u32 n = 0; n < 4; n++) {{
+        if (first + 32 * n < count) y[n] = {};
+    }}
+#pragma unroll
+    for (u32 n = 0; n < 4; n++) {{
+        if (first + 32 * n < count) out[first + 32 * n] = y[n];
+    }}
+}}",
+                at("first + 32 * n")
+            )?;
+        }
+    }
 
     // One tensor.
     let bounds = format!("extern \"C\" __global__ void __launch_bounds__({THREADS})");
@@ -214,17 +257,24 @@ pub fn index(Access { count, inner }: Access, i: &str) -> String {
     }
 }
 
-/// Four neighbours of an operand; `i` is a multiple of 4.
-fn four(operand: u8, access: Access) -> String {
+/// Four neighbours of an operand, if one access reads them; `i` is a multiple of 4.
+fn four(operand: u8, access: Access) -> Option<String> {
     let Access { count, inner } = access;
-    let at = |i: &str| format!("a{operand}[{}]", index(access, i));
+    let at = index(access, "i");
     if count == 1 || inner.is_multiple_of(4) {
-        format!("*(const float4*)(a{operand} + {})", index(access, "i"))
+        Some(format!("*(const float4*)(a{operand} + {at})"))
     } else if inner == 1 && (count == WHOLE || count.is_multiple_of(4)) {
-        format!("make_float4({0}, {0}, {0}, {0})", at("i"))
+        Some(format!("make_float4(a{operand}[{at}], a{operand}[{at}], a{operand}[{at}], a{operand}[{at}])"))
     } else {
-        format!("make_float4({}, {}, {}, {})", at("i"), at("i + 1"), at("i + 2"), at("i + 3"))
+        None
     }
+}
+
+/// Is an operand a row that is repeated over the whole result and should wait in shared memory? A warp's part of
+/// it begins anywhere, so that reading it from memory each time would touch more sectors than it fills. A warp
+/// reads a shorter row whole; a longer one is not read often enough.
+fn staged(access: Access) -> bool {
+    access.count == WHOLE && (33..=THREADS).contains(&access.inner) && four(0, access).is_none()
 }
 
 fn apply(op: Pointwise, a: &str, b: &str) -> String {

@@ -119,7 +119,9 @@ impl Product {
         let threads = 32 * tile.warps[0] * tile.warps[1];
         let sums = tile.rows * tile.columns / threads;
         let items = tile.rows * self.depth() / self.a.width / threads;
-        let largest = self.precision == Precision::F32 && tile.columns == 128;
+        // The largest tile leaves too few where every element is a copy of its own.
+        let narrow = self.a.width == 1 || self.b.width == 1;
+        let largest = tile.columns == 128 && (self.precision == Precision::F32 || narrow);
         !largest && items * self.a.registers <= if sums == 64 { 16 } else { 32 }
     }
 
@@ -158,7 +160,9 @@ impl Cut {
 
     /// Real elements of scratch memory.
     pub fn workspace(&self) -> usize {
-        if self.parts > 1 { self.parts * self.product.rows * self.product.columns } else { 0 }
+        // Up to four planes, each of whole sectors: see `part_plane` of `kernels/epilogue.cuh`.
+        let part = (self.product.rows * self.product.columns).next_multiple_of(8) + 3 * 8;
+        if self.parts > 1 { self.parts * part } else { 0 }
     }
 
     /// The launch of a kernel that computes the product.
