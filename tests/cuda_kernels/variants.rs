@@ -5,9 +5,10 @@ use tessera::device::cuda::launch::{Function, Launch, Precision, Source};
 use tessera::device::cuda::lower::{self, Task};
 use tessera::device::cuda::{self, kmeans, pointwise};
 use tessera::ops::Pool;
-use tessera::ops::convolution::Geometry;
+use tessera::ops::convolution::{Direction, Geometry};
 use tessera::tape::plan::{ConvolutionCall, Expression, Kernel, Plan};
 
+use crate::convolutions::plain;
 use crate::nets::{self, BATCH};
 use crate::values::PRECISIONS;
 
@@ -43,11 +44,18 @@ pub fn products() -> Vec<Kernel> {
     all
 }
 
-/// Kernels that the nets do not ask for as they are fused, and forms for channels that do not come in fours.
+/// Kernels that the nets do not ask for as they are fused, forms for channels that do not come in fours, and input
+/// gradients of wide layers of such channels, which need most registers.
 fn others() -> Vec<Kernel> {
+    let gradient = |[c, k]: [usize; 2]| {
+        let geometry = Geometry::new([100, 32, 32, c].into(), [k, 3, 3, c].into(), 1, 1).unwrap();
+        Kernel::Convolution(plain(Direction::InputGrad, geometry))
+    };
     let pool = |op, channels| Kernel::Pool { op, large: [2, 8, 8, channels] };
     let sum = Pool::Sum { size: 2 };
-    vec![pool(sum, 4), pool(sum, 3)]
+    let mut all = vec![pool(sum, 4), pool(sum, 3)];
+    all.extend([[127, 131], [128, 131], [127, 128]].map(gradient));
+    all
 }
 
 /// Functions of files with the threads of their blocks, as they are launched. A block of several sizes is
