@@ -47,11 +47,12 @@ impl Row {
         }
     }
 
-    /// Does it take a five-hundredth of the whole?
+    /// Does it take a five-hundredth of the time, or a hundredth of the bytes?
     fn matters_in(&self, total: &Row) -> bool {
-        let share = |own: f64, all: f64| own * 500.0 > all;
-        share(self.bounds[0].0, total.bounds[0].0)
-            || share(self.measured.unwrap_or(0.0), total.measured.unwrap_or(f64::INFINITY))
+        let distinct = |row: &Row| row.traffic.map_or(0, |t| t.distinct());
+        500.0 * self.bounds[0].0 > total.bounds[0].0
+            || self.measured.zip(total.measured).is_some_and(|(own, all)| 500.0 * own > all)
+            || 100 * distinct(self) > distinct(total)
     }
 
     /// What most of a bound is due to.

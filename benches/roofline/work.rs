@@ -90,7 +90,10 @@ const SIZES: [(usize, usize, usize); 4] =
 
 /// An iteration of one run for each size.
 pub fn kmeans(arguments: &Arguments, machine: &Machine) -> Result<Vec<Table>> {
-    let one = |(n, d, k): (usize, usize, usize)| {
+    // On the simulated GPU, which takes long, of fewer points where there are many.
+    let most = if matches!(machine, Machine::Simulated) { arguments.points } else { usize::MAX };
+    let one = |(all, d, k): (usize, usize, usize)| {
+        let n = all.min(most);
         let (runs, name) = match machine {
             Machine::None(_) => (Vec::new(), machine.name(None)),
             _ => {
@@ -100,12 +103,11 @@ pub fn kmeans(arguments: &Arguments, machine: &Machine) -> Result<Vec<Table>> {
             }
         };
         let launches = iteration(n, d, k).into_iter().map(|(entry, cost)| (entry.to_string(), cost));
-        let title = format!("k-means iteration, N {n} d {d} k {k}");
+        let of = if n < all { format!(" (instead of {all})") } else { String::new() };
+        let title = format!("k-means iteration, N {n}{of} d {d} k {k}");
         Ok(table(title, name, launches, machine, &runs))
     };
-    // A bound of every size; on the simulated GPU, which takes long, of fewer points where there are many.
-    let most = if matches!(machine, Machine::Simulated) { arguments.points } else { usize::MAX };
-    SIZES.into_iter().map(|(n, d, k)| one((n.min(most), d, k))).collect()
+    SIZES.into_iter().map(one).collect()
 }
 
 /// The launches of the later ones of `count + 1` steps, in the order of [`iteration`].
