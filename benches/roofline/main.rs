@@ -14,6 +14,7 @@ mod table;
 mod watched;
 mod work;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("roofline: {error}");
-            ExitCode::from(error.exit_code() as u8)
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -79,10 +80,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// A closed pipe ends the program quietly.
 fn show(table: &Table, json: bool) {
-    if json {
-        println!("{}", table.json());
-    } else {
-        println!("{table}");
+    let mut out = std::io::stdout().lock();
+    let done = if json { writeln!(out, "{}", table.json()) } else { writeln!(out, "{table}") };
+    if done.is_err() {
+        std::process::exit(0);
     }
 }

@@ -4,7 +4,7 @@ use tessera::bench;
 use tessera::device::cuda::cost::{self, Cost};
 use tessera::device::cuda::kmeans::cost::iteration;
 use tessera::device::cuda::launch::{Function, Source};
-use tessera::device::{Cuda, Device};
+use tessera::device::{Cuda, Device, Precision};
 use tessera::error::Result;
 
 use super::Arguments;
@@ -37,7 +37,14 @@ impl Machine {
         }
         match harness::gpu() {
             Some(gpu) if gpu.is_simulated() => Machine::Simulated,
-            Some(_) => Machine::Real,
+            Some(_) => match Cuda::open(watched::options(Precision::F32)) {
+                // By whatever way it was found: no time of a simulation is a time.
+                Ok(device) if device.describe().contains("not a GPU") => {
+                    Machine::None("NO COUNTERS, NO TIMES: the machine's driver is a simulated one".into())
+                }
+                Ok(_) => Machine::Real,
+                Err(error) => Machine::None(format!("NO COUNTERS, NO TIMES: {error}")),
+            },
             None => Machine::None("NO COUNTERS: the simulated GPU or NVRTC cannot be had, see above".into()),
         }
     }

@@ -9,8 +9,8 @@
 
 use std::process::Command;
 
-use tessera::device::Precision;
 use tessera::device::cuda::cost;
+use tessera::device::{CudaOptions, Precision};
 use tessera::tape::plan::Kernel;
 
 use crate::harness;
@@ -116,6 +116,16 @@ fn a_step_moves_little_more_than_it_must() {
         assert!(output.status.success(), "{whole}\n{}", String::from_utf8_lossy(&output.stderr));
         eprintln!("{whole}");
     }
+}
+
+#[test]
+fn launches_of_graphs_are_not_watched() {
+    if harness::gpu().is_none() {
+        return;
+    }
+    let graphs = harness::open(CudaOptions::default());
+    let error = graphs.watch(Some(Box::new(|_| {}))).unwrap_err().to_string();
+    assert!(error.contains("kernel by kernel"), "{error}");
 }
 
 /// By plans alone, for every precision, and for nets that take too long to be run: what workspaces add.

@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::{Arc, Mutex};
 
 use tessera::device::cuda::lower::{self, Task};
@@ -94,9 +94,12 @@ impl Traffic {
 
 /// Functions of the simulated driver; `None` with a real one.
 struct Simulator {
-    counters: extern "C" fn() -> *const c_char,
-    reset: extern "C" fn(),
+    counters: Counters,
+    reset: Reset,
 }
+
+type Counters = extern "C" fn() -> *const c_char;
+type Reset = extern "C" fn();
 
 impl Simulator {
     fn find() -> Option<Self> {
@@ -108,7 +111,8 @@ impl Simulator {
         }
         // SAFETY: the simulator's functions have these types.
         unsafe {
-            Some(Simulator { counters: std::mem::transmute(counters), reset: std::mem::transmute(reset) })
+            let counters = std::mem::transmute::<*mut c_void, Counters>(counters);
+            Some(Simulator { counters, reset: std::mem::transmute::<*mut c_void, Reset>(reset) })
         }
     }
 
