@@ -9,20 +9,6 @@
 
 __device__ __forceinline__ float not_a_number() { return __int_as_float(0x7fffffff); }
 
-extern "C" __global__ void pick(u32 rows, u32 columns, const float* __restrict__ x, const u32* __restrict__ index,
-                                float* __restrict__ out) {
-    ELEMENT(rows);
-    u32 column = index[i];
-    out[i] = column < columns ? x[i * columns + column] : not_a_number();
-}
-
-extern "C" __global__ void place(u32 rows, u32 columns, const float* __restrict__ g, const u32* __restrict__ index,
-                                 float* __restrict__ out) {
-    ELEMENT(rows * columns);
-    u32 row = i / columns;
-    out[i] = index[row] == i % columns ? g[row] : 0;
-}
-
 extern "C" __global__ void gather_rows(u32 rows, u32 columns, u32 picks, const float* __restrict__ x,
                                        const u32* __restrict__ index, float* __restrict__ out) {
     ELEMENT(picks * columns);

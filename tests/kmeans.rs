@@ -63,7 +63,7 @@ fn labels_iterations_and_inertia_are_scikit_learns() {
             seed: 0,
         };
         let points = Points { values: &values, d, weights: weights.as_deref() };
-        let found = fit(&points, &settings, Some(&start), |_, _| {});
+        let found = fit(&points, &settings, Some(&start));
         let labels: String = found.labels.iter().map(u32::to_string).collect();
         assert_eq!(labels, case["labels"], "{}", case["name"]);
         assert_eq!(found.iterations as u64, case["iterations"], "{}", case["name"]);
@@ -77,7 +77,7 @@ fn fewer_distinct_points_than_clusters_is_no_endless_exchange() {
     let values: Vec<f32> = (0..60).map(|i| (i % 3) as f32).collect();
     let points = Points { values: &values, d: 1, weights: None };
     for seed in 0..5 {
-        let found = fit(&points, &Settings { seed, ..settings(7) }, None, |_, _| {});
+        let found = fit(&points, &Settings { seed, ..settings(7) }, None);
         assert!(found.converged && found.iterations < 5);
         assert_eq!(found.inertia, 0.0);
     }
@@ -117,7 +117,7 @@ proptest! {
         let mut last = f64::INFINITY;
         for max_iterations in [1, 2, 3, 5, 8, 100] {
             let limits = Settings { max_iterations, tolerance: 0.0, restarts: 1, seed, ..settings(k) };
-            let found = fit(&points, &limits, None, |_, _| {});
+            let found = fit(&points, &limits, None);
             prop_assert!(found.inertia <= last * (1.0 + 1e-12));
             last = found.inertia;
             prop_assert!(found.iterations <= max_iterations);
@@ -139,7 +139,7 @@ proptest! {
         let ones = vec![1.0; d];
         let run = |threads, weights| {
             let settings = Settings { seed, ..settings(k) };
-            with_threads(threads, || fit(&Points { values: &values, d, weights }, &settings, None, |_, _| {}))
+            with_threads(threads, || fit(&Points { values: &values, d, weights }, &settings, None))
         };
         let one = run(1, None);
         for other in [run(2, None), run(5, None), run(2, Some(&ones[..]))] {
@@ -155,7 +155,7 @@ proptest! {
         let diversity = [Diversity::Scale, Diversity::Half, Diversity::Grow, Diversity::None][device];
         let request = Request { tasks: 4, diversity, settings: Settings { seed, ..settings(k) }, replacement, least_size: least };
         let (_folder, embedding) = file(&points(n, d, seed), d);
-        let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _, _| {}).unwrap();
+        let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _| {}).unwrap();
         prop_assert_eq!(all.len(), 4);
         for (t, p) in all.iter().enumerate() {
             let wanted = if diversity == Diversity::Grow { [2, 5, 10, 15][t] } else { k };
@@ -231,7 +231,7 @@ fn scaled_columns_divide_the_inertia_by_three() {
         replacement: false,
         least_size: 0,
     };
-    let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _, _| {}).unwrap();
+    let all = partitions(&mut Cpu::<f32>::default(), &embedding, &request, None, |_, _| {}).unwrap();
     let mean = all[1..].iter().map(|p| p.inertia).sum::<f64>() / 8.0;
     // A mean of 96 w² is off by 0.03; that of eight of them by 0.011.
     assert!((mean / all[0].inertia - 1.0 / 3.0).abs() < 0.04, "{}", mean / all[0].inertia);

@@ -66,7 +66,7 @@ pub fn measure(
         let settings =
             Settings { clusters: k, max_iterations: iterations, tolerance: 0.0, restarts: 1, seed: 1 };
         let begin = Instant::now();
-        let found = fit_all(points.as_ref(), n, &[question], &settings, &mut |_, _, _| {})?.remove(0);
+        let found = fit_all(points.as_ref(), n, &[question], &settings, &mut |_, _| {})?.remove(0);
         Ok((begin.elapsed().as_secs_f64() * 1e3, found))
     };
     run(2)?;

@@ -71,18 +71,12 @@ pub fn run(c: Cluster, output: &Output) -> Result<()> {
         replacement: c.replacement,
         least_size: c.min_cluster_size,
     };
-    let bar = progress::Bar::new("cluster", c.tasks as u64 * c.restarts as u64);
-    let found = cluster::partitions(
-        device.as_mut(),
-        &embedding,
-        &request,
-        start.as_ref(),
-        |task, restart, iteration| {
-            if iteration == 0 {
-                bar.set((task - 1) as u64 * c.restarts as u64 + restart as u64);
-            }
-        },
-    )?;
+    let restarts = if start.is_some() { 1 } else { c.restarts.max(1) };
+    let bar = progress::Bar::new("cluster", c.tasks as u64 * restarts as u64);
+    let found =
+        cluster::partitions(device.as_mut(), &embedding, &request, start.as_ref(), |ended, iteration| {
+            bar.say(ended as u64, &format!("iteration {}", iteration + 1))
+        })?;
     bar.finish();
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),

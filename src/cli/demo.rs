@@ -58,34 +58,18 @@ const PRESETS: &[Preset] = &[
     },
     Preset {
         name: "smoke",
-        train: 400,
-        test: 200,
-        labels: 50,
-        validation: 100,
-        samples: 1 << 10,
+        train: 200,
+        test: 100,
+        labels: 40,
+        validation: 40,
+        samples: 1 << 8,
         depth: 4,
         latent: 4,
-        batches: [64, 100],
+        batches: [32, 32],
         restarts: 2,
         protocol: Recipe::Paper,
-        steps: 30,
+        steps: 10,
         seeds: 2,
-        methods: &["stl", "mtl+", "meta-mtl:paper"],
-    },
-    Preset {
-        name: "tiny",
-        train: 48,
-        test: 12,
-        labels: 20,
-        validation: 10,
-        samples: 16,
-        depth: 4,
-        latent: 2,
-        batches: [8, 4],
-        restarts: 1,
-        protocol: Recipe::Paper,
-        steps: 2,
-        seeds: 1,
         methods: &["stl", "mtl+", "meta-mtl:paper"],
     },
 ];
@@ -100,8 +84,7 @@ pub struct Demo {
     /// Folder for everything that the demo makes [default: tessera-demo].
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// full, a few minutes; smoke, a few seconds, too short to learn much; tiny, a few steps for trying out slow
-    /// devices [default: full].
+    /// full, a few minutes; smoke, a few seconds, too short to learn much [default: full].
     #[arg(long, value_parser = preset_names())]
     preset: Option<String>,
     #[command(flatten)]
@@ -230,7 +213,7 @@ fn partitions(
         replacement: false,
         least_size: 0,
     };
-    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _, _| {})?;
+    let found = cluster::partitions(device.open()?.as_mut(), &embedding, &request, None, |_, _| {})?;
     let metadata = [
         ("format", "tessera-tasks-1".to_string()),
         ("diversity", Diversity::Scale.to_string()),

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::{DeviceArgs, Output};
 use crate::data::import::read_image;
-use crate::data::{Dataset, Images, Part};
+use crate::data::{Dataset, Part};
 use crate::device::{HostSlice, Session};
 use crate::error::{Error, Result};
-use crate::run::{Evaluator, Model, folder, trainer};
+use crate::pixels::Pixels;
+use crate::run::{Evaluator, Model, Predictions, folder, trainer};
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Which {
@@ -70,16 +71,24 @@ fn load(run: &Path, device: DeviceArgs) -> Result<Loaded> {
     Ok(Loaded { model, session, evaluator })
 }
 
+impl Loaded {
+    fn predict(&mut self, pixels: &Pixels<'_>, rows: &[u32], labels: &[u32]) -> Result<Predictions> {
+        let look = self.model.normalise.look(pixels.shape());
+        let set = self.session.upload_images(pixels, &look)?;
+        self.evaluator.predict(&mut self.session, (set, pixels), rows, labels)
+    }
+}
+
 pub fn eval(e: Eval, output: &Output) -> Result<()> {
     let mut loaded = load(&e.run, e.device)?;
     let dataset = Dataset::open(&e.data)?;
-    let (net, classes) = (loaded.model.net, &loaded.model.classes);
+    let (net, classes) = (loaded.model.net, loaded.model.classes.clone());
     if dataset.image_shape() != net.input {
         let expected = format!("images of {:?}, as the model was trained on", net.input);
         let found = format!("{:?}", dataset.image_shape());
         return Err(Error::format(&e.data, "tensor 'train.images'", expected, found));
     }
-    if dataset.class_names() != &classes[..] {
+    if dataset.class_names() != classes {
         let expected = format!("the classes of the model: {}", classes.join(", "));
         return Err(Error::format(
             &e.data,
@@ -96,9 +105,8 @@ pub fn eval(e: Eval, output: &Output) -> Result<()> {
     if images.is_empty() {
         return Err(Error::usage(format!("{} has no {} images", e.data.display(), part.name())));
     }
-    let rows: Vec<u32> = (0..images.len() as u32).collect();
-    let normalise = &loaded.model.normalise;
-    let found = loaded.evaluator.predict(&mut loaded.session, images, &rows, normalise)?;
+    let rows: Vec<u32> = dataset.rows(part).collect();
+    let found = loaded.predict(&dataset.pixels(), &rows, images.labels())?;
     if let Some(out) = &e.out {
         trainer::write_predictions(out, &found, images.labels(), dataset.class_names())?;
     }
@@ -139,22 +147,19 @@ pub fn eval(e: Eval, output: &Output) -> Result<()> {
 
 pub fn predict(p: Predict, output: &Output) -> Result<()> {
     let mut loaded = load(&p.run, p.device)?;
-    let classes = &loaded.model.classes;
-    for path in &p.images {
-        let bytes = read_image(path, loaded.model.net.input)?;
-        let images = Images::new(loaded.model.net.input, &bytes, &[0]);
-        let found = loaded.evaluator.predict(&mut loaded.session, images, &[0], &loaded.model.normalise)?;
+    let shape = loaded.model.net.input;
+    let images = p.images.iter().map(|path| read_image(path, shape)).collect::<Result<Vec<_>>>()?.concat();
+    let rows: Vec<u32> = (0..p.images.len() as u32).collect();
+    let classes = loaded.model.classes.clone();
+    let found = loaded.predict(&Pixels::new([&images, &[]], shape), &rows, &[])?;
+    for (path, probabilities) in p.images.iter().zip(found.probabilities.chunks(found.classes)) {
         let mut order: Vec<usize> = (0..classes.len()).collect();
-        order.sort_by(|&a, &b| found.probabilities[b].total_cmp(&found.probabilities[a]).then(a.cmp(&b)));
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
         order.truncate(usize::from(p.top));
-        let text: Vec<String> = order
-            .iter()
-            .map(|&i| format!("{} {:.2} %", classes[i], found.probabilities[i] * 100.0))
-            .collect();
-        let top: Vec<_> = order
-            .iter()
-            .map(|&i| json!({"class": classes[i], "probability": found.probabilities[i]}))
-            .collect();
+        let text: Vec<String> =
+            order.iter().map(|&i| format!("{} {:.2} %", classes[i], probabilities[i] * 100.0)).collect();
+        let top: Vec<_> =
+            order.iter().map(|&i| json!({"class": classes[i], "probability": probabilities[i]})).collect();
         let object = json!({"image": path.display().to_string(), "class": classes[order[0]], "top": top});
         output.result(&object, format!("{}: {}", path.display(), text.join(", ")));
     }

@@ -47,10 +47,6 @@ impl Bar {
         Bar { name, total, first, unit, bar, start: now, last: Cell::new(now) }
     }
 
-    pub fn set(&self, done: u64) {
-        self.say(done, "");
-    }
-
     /// `message` says what else is of interest, such as the loss.
     pub fn say(&self, done: u64, message: &str) {
         let (elapsed, fresh) = (self.start.elapsed().as_secs_f64(), done.saturating_sub(self.first));

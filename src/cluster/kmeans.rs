@@ -40,24 +40,19 @@ pub struct Question<'a> {
 }
 
 /// Clusters the points on the CPU; `start` gives the centres to start from `[k, d]` in the weighted space, and
-/// then there is one restart. `progress` is told the restart and the iteration.
+/// then there is one restart.
 ///
 /// # Panics
 /// If there are no points, no clusters, or more clusters than points.
-pub fn fit(
-    points: &Points<'_>,
-    settings: &Settings,
-    start: Option<&[f64]>,
-    mut progress: impl FnMut(usize, usize),
-) -> Fit {
+pub fn fit(points: &Points<'_>, settings: &Settings, start: Option<&[f64]>) -> Fit {
     let question = Question { weights: points.weights, seed: settings.seed, start };
     let loaded = OnHost::new(points.values, points.d);
-    let fits = fit_all(&loaded, points.len(), &[question], settings, &mut |_, r, i| progress(r, i));
+    let fits = fit_all(&loaded, points.len(), &[question], settings, &mut |_, _| {});
     fits.ok().and_then(|mut fits| fits.pop()).unwrap_or_else(|| unreachable!("the CPU does not fail"))
 }
 
 /// Answers all questions about `n` points with the settings (but the seed), as many runs at once as the device
-/// takes. `progress` is told the question, the restart and the iteration.
+/// takes. `progress` is told how many restarts of all questions have ended, and the iteration of the others.
 ///
 /// # Panics
 /// If there are no points, no clusters, or more clusters than points.
@@ -66,7 +61,7 @@ pub fn fit_all(
     n: usize,
     questions: &[Question<'_>],
     settings: &Settings,
-    progress: &mut dyn FnMut(usize, usize, usize),
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Fit>> {
     let k = settings.clusters;
     assert!(k > 0 && k <= n, "as many points as clusters");
@@ -82,6 +77,7 @@ pub fn fit_all(
         questions.iter().enumerate().flat_map(|(q, of)| (0..restarts(of)).map(move |r| (q, r))).collect();
     let mut best: Vec<Option<Fit>> = vec![None; questions.len()];
     let mut before: Option<(Vec<usize>, Box<dyn Runs + '_>)> = None;
+    let mut ended = 0;
     for batch in all.chunks(points.most_runs(k).max(1)) {
         let spaces: Vec<usize> = batch.iter().map(|&(q, _)| q).collect();
         // Memory of other runs is given back first.
@@ -98,9 +94,10 @@ pub fn fit_all(
             runs.seed(&draws.collect::<Vec<_>>())?;
         }
         let limits: Vec<f64> = spaces.iter().map(|&q| limits[q]).collect();
-        let ends = lloyd(runs.as_mut(), settings.max_iterations, &limits, &mut |run, iteration| {
-            progress(batch[run].0, batch[run].1, iteration);
+        let ends = lloyd(runs.as_mut(), settings.max_iterations, &limits, &mut |now, iteration| {
+            progress(ended + now, iteration)
         })?;
+        ended += batch.len();
         for (run, (&(question, _), end)) in batch.iter().zip(&ends).enumerate() {
             let best = &mut best[question];
             if best.as_ref().is_none_or(|b| end.inertia < b.inertia) {
@@ -139,7 +136,8 @@ struct End {
     inertia: f64,
 }
 
-/// Lloyd's iterations of runs side by side, each until it stops by itself or reaches `most`.
+/// Lloyd's iterations of runs side by side, each until it stops by itself or reaches `most`. `progress` is told
+/// how many have ended, and the iteration of the others.
 fn lloyd(
     runs: &mut dyn Runs,
     most: usize,
@@ -154,7 +152,7 @@ fn lloyd(
         if open.is_empty() {
             break;
         }
-        open.iter().for_each(|&run| progress(run, iteration));
+        progress(limits.len() - open.len(), iteration);
         let steps = runs.step(&open)?;
         let mut still = Vec::new();
         for (&run, mut step) in open.iter().zip(steps) {
@@ -235,7 +233,7 @@ mod tests {
         let mut last = f64::INFINITY;
         for max_iterations in 1..15 {
             let limits = Settings { max_iterations, tolerance: 0.0, ..settings(8) };
-            let found = fit(&points, &limits, Some(&start), |_, _| {});
+            let found = fit(&points, &limits, Some(&start));
             assert!(found.inertia <= last * (1.0 + 1e-12));
             last = found.inertia;
         }
@@ -246,7 +244,7 @@ mod tests {
         let (n, d) = (500, 9);
         let values = blobs(n, d, 4, 4.0, 8);
         let ones = vec![1.0; d];
-        let run = |weights| fit(&Points { values: &values, d, weights }, &settings(6), None, |_, _| {});
+        let run = |weights| fit(&Points { values: &values, d, weights }, &settings(6), None);
         let (plain, weighted) = (run(None), run(Some(&ones[..])));
         assert_eq!(plain.labels, weighted.labels);
         assert_eq!(plain.centres, weighted.centres);
@@ -257,7 +255,7 @@ mod tests {
     fn separated_blobs_are_found() {
         let (n, d, k) = (600, 5, 4);
         let values = blobs(n, d, k, 20.0, 2);
-        let found = fit(&Points { values: &values, d, weights: None }, &settings(k), None, |_, _| {});
+        let found = fit(&Points { values: &values, d, weights: None }, &settings(k), None);
         let truth: Vec<u32> = (0..n).map(|i| (i * 7 % k) as u32).collect();
         assert_eq!(super::super::metrics::adjusted_rand_index(&found.labels, &truth), 1.0);
     }
@@ -267,7 +265,7 @@ mod tests {
         let values: Vec<f32> = (0..40).map(|i| (i / 10 * 100 + i % 10) as f32).collect();
         let points = Points { values: &values, d: 1, weights: None };
         // Three of the four starting centres are far from everything.
-        let found = fit(&points, &settings(4), Some(&[5.0, 1e6, 2e6, 3e6]), |_, _| {});
+        let found = fit(&points, &settings(4), Some(&[5.0, 1e6, 2e6, 3e6]));
         let mut counts = [0; 4];
         found.labels.iter().for_each(|&l| counts[l as usize] += 1);
         assert!(counts.iter().all(|&c| c > 0), "{counts:?}");
@@ -276,7 +274,7 @@ mod tests {
     #[test]
     fn as_many_clusters_as_points_cost_nothing() {
         let values: Vec<f32> = (0..7).map(|i| (i * i) as f32).collect();
-        let found = fit(&Points { values: &values, d: 1, weights: None }, &settings(7), None, |_, _| {});
+        let found = fit(&Points { values: &values, d: 1, weights: None }, &settings(7), None);
         assert_eq!(found.inertia, 0.0);
     }
 }

@@ -85,14 +85,14 @@ pub enum Metric {
     Columns(Vec<u32>),
 }
 
-/// Makes the partitions on a device; `start` gives centres `[k, d]` for every partition. `progress` is told the
-/// partition, the restart and the iteration.
+/// Makes the partitions on a device; `start` gives centres `[k, d]` for every partition. `progress` is told how
+/// many restarts of all partitions have ended, and the iteration of those under way.
 pub fn partitions(
     device: &mut dyn Device,
     embedding: &Embedding,
     request: &Request,
     start: Option<&Matrix>,
-    mut progress: impl FnMut(usize, usize, usize),
+    mut progress: impl FnMut(usize, usize),
 ) -> Result<Vec<Partition>> {
     let d = embedding.columns();
     let gathered: Option<Vec<f32>> = embedding.fit_rows().map(|rows| {
@@ -111,8 +111,10 @@ pub fn partitions(
     for group in plans.chunk_by(|a, b| a.clusters == b.clusters) {
         let questions: Vec<Question<'_>> = group.iter().map(Wanted::question).collect();
         let settings = Settings { clusters: group[0].clusters, ..request.settings.clone() };
-        let first = fits.len();
-        let mut told = |question, restart, iteration| progress(first + question + 1, restart, iteration);
+        // Given centres are started from once.
+        let restarts = if start.is_some() { 1 } else { settings.restarts.max(1) };
+        let before = fits.len() * restarts;
+        let mut told = |ended, iteration| progress(before + ended, iteration);
         fits.extend(kmeans::fit_all(loaded.as_ref(), values.len() / d, &questions, &settings, &mut told)?);
     }
     for (wanted, fit) in plans.iter().zip(&mut fits) {

@@ -1,27 +1,6 @@
-//! Which images a step looks at, and their pixels as floating-point numbers.
+//! Which images a step looks at.
 
-use super::{Images, Normalisation};
-use crate::pixels::{self, Visit};
 use crate::random::{Purpose, Stream};
-
-pub use crate::pixels::Augment;
-
-/// Writes images as `(x / 255 − mean) / sd`, `[B, H, W, C]`. Draws of augmentation are keyed by `seed`,
-/// `visit` (a number that never repeats, such as the step) and the position in the batch.
-///
-/// # Panics
-/// If `out` has not the size of the batch, or an index is out of range.
-pub fn fill(
-    images: Images<'_>,
-    indices: &[u32],
-    normalise: &Normalisation,
-    augment: Augment,
-    (seed, visit): (u64, u64),
-    out: &mut [f32],
-) {
-    let look = normalise.look(images.shape());
-    pixels::fill(&images.pixels(), &look, indices, &Visit { augment, seed, visit }, out);
-}
 
 /// Passes over a set of images in shuffled order, in whole batches; what is left over at the end of a
 /// pass is dropped, and a set smaller than a batch is repeated within it. The order is a function of

@@ -165,8 +165,8 @@ impl<'a> Images<'a> {
     }
 
     /// Bytes of all images.
-    pub fn pixels(&self) -> Pixels<'a> {
-        Pixels::new([self.bytes, &[]], self.shape)
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 }
 
@@ -294,6 +294,20 @@ impl Dataset {
         let bytes = self.file.bytes(&key("images")).unwrap_or(&[]);
         let labels = self.file.slice(&key("labels"), DType::U32).unwrap_or(&[]);
         Images { shape: self.image_shape, bytes, labels }
+    }
+
+    /// Bytes of all images, the test images after the training images.
+    pub fn pixels(&self) -> Pixels<'_> {
+        Pixels::new([Part::Train, Part::Test].map(|p| self.part(p).bytes), self.image_shape)
+    }
+
+    /// Numbers of a part's images among [`Dataset::pixels`].
+    pub fn rows(&self, part: Part) -> std::ops::Range<u32> {
+        let train = self.part(Part::Train).len() as u32;
+        match part {
+            Part::Train => 0..train,
+            Part::Test => train..train + self.part(Part::Test).len() as u32,
+        }
     }
 
     pub fn attribute_names(&self, part: Part) -> Vec<String> {

@@ -8,6 +8,7 @@ pub mod import;
 pub mod split;
 pub mod synth;
 
-pub use batch::{Augment, EpochSampler};
+pub use crate::pixels::Augment;
+pub use batch::EpochSampler;
 pub use dataset::{Dataset, Images, Normalisation, Part};
 pub use split::{LabelBudget, Split};

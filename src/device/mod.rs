@@ -130,6 +130,14 @@ pub trait Device {
     /// Reads output number `index` of the last run of `program`.
     fn read_output(&self, program: Program, index: usize, values: HostSliceMut<'_>) -> Result<()>;
 
+    /// Reads several outputs of one element each, as [`Device::read_output`] does, but waits only once.
+    fn read_scalars(&self, program: Program, outputs: &[usize], values: &mut [f64]) -> Result<()> {
+        for (value, &index) in values.iter_mut().zip(outputs) {
+            self.read_output(program, index, HostSliceMut::F64(std::slice::from_mut(value)))?;
+        }
+        Ok(())
+    }
+
     /// Makes images ready for [`Device::fill_batch`]; a device with memory of its own keeps their bytes there
     /// if they fit.
     fn upload_images(&mut self, pixels: &Pixels<'_>, look: &Look) -> Result<ImageSet>;

@@ -19,6 +19,8 @@ pub struct Bound {
     program: Program,
     leaves: Vec<Buffer>,
     outputs: Vec<(String, usize)>,
+    /// Numbers of the outputs of one element.
+    scalars: Vec<usize>,
 }
 
 pub struct Session {
@@ -116,13 +118,14 @@ impl Session {
         let plan = self.device.plan(program);
         let wanted: Vec<(String, Kind, usize)> =
             plan.bindings.iter().map(|b| (rename(&b.name), b.kind, b.len)).collect();
-        let outputs = plan.outputs.iter().map(|o| (o.name.clone(), o.place.len)).collect();
+        let outputs: Vec<_> = plan.outputs.iter().map(|o| (o.name.clone(), o.place.len)).collect();
+        let scalars = (0..outputs.len()).filter(|&i| outputs[i].1 == 1).collect();
         let mut leaves = Vec::with_capacity(wanted.len());
         for (name, kind, len) in wanted {
             self.declare(&name, kind, len)?;
             leaves.push(self.find(&name)?.buffer);
         }
-        Ok(Bound { program, leaves, outputs })
+        Ok(Bound { program, leaves, outputs, scalars })
     }
 
     pub fn run(&mut self, bound: &Bound) -> Result<()> {
@@ -150,15 +153,10 @@ impl Session {
 
     /// Every scalar output of the last run, by name.
     pub fn scalars<'b>(&self, bound: &'b Bound) -> Result<Vec<(&'b str, f64)>> {
-        let mut all = Vec::new();
-        for (index, (name, len)) in bound.outputs.iter().enumerate() {
-            if *len == 1 {
-                let mut value = [0.0];
-                self.device.read_output(bound.program, index, HostSliceMut::F64(&mut value))?;
-                all.push((name.as_str(), value[0]));
-            }
-        }
-        Ok(all)
+        let mut values = vec![0.0; bound.scalars.len()];
+        self.device.read_scalars(bound.program, &bound.scalars, &mut values)?;
+        let name = |&i: &usize| bound.outputs[i].0.as_str();
+        Ok(bound.scalars.iter().map(name).zip(values).collect())
     }
 
     pub fn plan(&self, bound: &Bound) -> &crate::tape::plan::Plan {

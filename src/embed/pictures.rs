@@ -98,7 +98,7 @@ impl<'a> Pictures<'a> {
     pub fn pixels(&self) -> Pixels<'_> {
         match &self.shrunk {
             Some(bytes) => Pixels::new([bytes, &[]], self.inner),
-            None => Pixels::new(self.parts.map(|p| p.pixels().parts()[0]), self.inner),
+            None => Pixels::new(self.parts.map(|p| p.bytes()), self.inner),
         }
     }
 

@@ -1,10 +1,9 @@
 //! What the main task's decoder says of images: class probabilities, accuracy, loss.
 
-use crate::data::batch::{self, Augment};
-use crate::data::{Images, Normalisation};
-use crate::device::{Bound, HostSlice, Session};
+use crate::device::{Bound, ImageSet, Session};
 use crate::error::Result;
 use crate::nn::{Net, net};
+use crate::pixels::{Pixels, Visit};
 use crate::tape::Tape;
 
 /// Images that are looked at together; the results do not depend on it.
@@ -16,9 +15,7 @@ const IMAGES: &str = "evaluation.images";
 /// The forward program, bound to the parameters of a session.
 pub struct Evaluator {
     bound: Bound,
-    net: Net,
     classes: usize,
-    pixels: Vec<f32>,
 }
 
 /// Predictions for some images.
@@ -64,19 +61,17 @@ impl Evaluator {
         tape.output("logits", logits);
         let program = session.prepare(&tape)?;
         let bound = session.bind(program, str::to_string)?;
-        Ok(Evaluator { bound, net, classes, pixels: vec![0.0; BATCH * h * w * c] })
+        Ok(Evaluator { bound, classes })
     }
 
-    /// Predictions for the images of the given numbers; their labels are the images' labels.
+    /// Predictions for images of a set, by their numbers in it; `labels` are theirs, or none at all.
     pub fn predict(
-        &mut self,
+        &self,
         session: &mut Session,
-        images: Images<'_>,
+        (set, pixels): (ImageSet, &Pixels<'_>),
         rows: &[u32],
-        normalise: &Normalisation,
+        labels: &[u32],
     ) -> Result<Predictions> {
-        let labels: Vec<Option<u32>> = rows.iter().map(|&r| Some(images.labels()[r as usize])).collect();
-        let size: usize = self.net.input.iter().product();
         let mut result = Predictions {
             classes: self.classes,
             probabilities: Vec::with_capacity(rows.len() * self.classes),
@@ -84,15 +79,16 @@ impl Evaluator {
             log_likelihood: Vec::with_capacity(rows.len()),
             correct: 0,
         };
+        let mut labels = labels.iter();
         let mut logits = vec![0.0; BATCH * self.classes];
-        for (rows, labels) in rows.chunks(BATCH).zip(labels.chunks(BATCH)) {
-            let pixels = &mut self.pixels[..rows.len() * size];
-            batch::fill(images, rows, normalise, Augment::default(), (0, 0), pixels);
-            session.write(IMAGES, HostSlice::F32(&self.pixels))?;
+        for rows in rows.chunks(BATCH) {
+            // The last batch is filled up with its last image.
+            let filled: Vec<u32> = (0..BATCH).map(|i| rows[i.min(rows.len() - 1)]).collect();
+            session.fill(IMAGES, set, pixels, &filled, &Visit::default())?;
             session.run(&self.bound)?;
             session.output(&self.bound, "logits", &mut logits)?;
-            for (logits, &label) in logits.chunks(self.classes).zip(labels) {
-                result.add(logits, label);
+            for logits in logits.chunks(self.classes).take(rows.len()) {
+                result.add(logits, labels.next().copied());
             }
         }
         Ok(result)

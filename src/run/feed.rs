@@ -2,12 +2,12 @@
 //! is a function of the seed and the step's number alone, so a position in training is a number.
 
 use crate::cluster::Tasks;
-use crate::data::batch::{self, Augment, EpochSampler};
+use crate::data::batch::{self, EpochSampler};
 use crate::data::{Dataset, Part, Split};
 use crate::device::{HostSlice, ImageSet};
 use crate::error::Result;
 use crate::methods::{Batch, Feed};
-use crate::pixels::Visit;
+use crate::pixels::{Augment, Visit};
 use crate::random::{Purpose, Stream};
 use crate::run::Engine;
 
@@ -26,8 +26,6 @@ pub struct Feeder {
     batch: usize,
     rows: Vec<u32>,
     labels: Vec<u32>,
-    /// The training images on the device, from the first step on.
-    images: Option<ImageSet>,
 }
 
 impl Feeder {
@@ -45,7 +43,6 @@ impl Feeder {
             batch,
             rows: Vec::new(),
             labels: Vec::new(),
-            images: None,
         }
     }
 
@@ -54,24 +51,16 @@ impl Feeder {
         Stream::new(self.seed, Purpose::TaskChoice, step).below(tasks)
     }
 
-    /// Writes every data leaf of a step on `task`.
+    /// Writes every data leaf of a step on `task`. `set` are the data set's images on the device.
     pub fn feed(
         &mut self,
         engine: &mut Engine,
-        dataset: &Dataset,
+        (dataset, set): (&Dataset, ImageSet),
         tasks: Option<&Tasks>,
         step: u64,
         task: usize,
     ) -> Result<()> {
-        let images = dataset.part(Part::Train);
-        let pixels = images.pixels();
-        let set = match self.images {
-            Some(set) => set,
-            None => {
-                let look = dataset.normalisation().look(images.shape());
-                *self.images.insert(engine.session_mut().upload_images(&pixels, &look)?)
-            }
-        };
+        let (images, pixels) = (dataset.part(Part::Train), dataset.pixels());
         let feeds = engine.feeds(task).to_vec();
         let mut at = None;
         for (name, feed) in feeds {

@@ -16,7 +16,7 @@ use super::settings::{Config, Selection, TaskSource};
 use super::{Engine, environment, interrupt, model};
 use crate::cluster::Tasks;
 use crate::data::{Augment, Dataset, Part, Split, split};
-use crate::device::{Device, HostSlice};
+use crate::device::{Device, HostSlice, ImageSet};
 use crate::error::{Error, Result};
 use crate::methods::{Method, Setup};
 use crate::nn::{Architecture, Net};
@@ -107,6 +107,8 @@ pub struct Trainer {
     split: Split,
     net: Net,
     engine: Engine,
+    /// The images of the data set on the device.
+    images: ImageSet,
     evaluator: Evaluator,
     feeder: Feeder,
     log: Log,
@@ -202,6 +204,8 @@ impl Trainer {
         best: Option<Values>,
     ) -> Result<Self> {
         let Prepared { dataset, tasks, split, net, mut engine } = prepared;
+        let look = dataset.normalisation().look(dataset.image_shape());
+        let images = engine.session_mut().upload_images(&dataset.pixels(), &look)?;
         let evaluator = Evaluator::new(engine.session_mut(), net, dataset.class_names().len())?;
         let augment = Augment { flip: config.flip, grey: config.grey };
         let feeder = Feeder::new(&split, config.batch, config.seed, augment);
@@ -216,6 +220,7 @@ impl Trainer {
             split,
             net,
             engine,
+            images,
             evaluator,
             feeder,
             log,
@@ -276,7 +281,8 @@ impl Trainer {
         let begin = Instant::now();
         let step = self.progress.step;
         let task = self.feeder.task(step, self.engine.tasks());
-        self.feeder.feed(&mut self.engine, &self.dataset, self.tasks.as_ref(), step, task)?;
+        let data = (&self.dataset, self.images);
+        self.feeder.feed(&mut self.engine, data, self.tasks.as_ref(), step, task)?;
         self.engine.step(task)?;
         let mut loss = f64::NAN;
         for (name, value) in self.engine.scalars(task)? {
@@ -319,7 +325,10 @@ impl Trainer {
 
     /// Whether to go on.
     fn validate(&mut self) -> Result<bool> {
-        let found = self.predict(Part::Train, &self.split.validation.clone())?;
+        let all = self.dataset.part(Part::Train).labels();
+        let rows = self.split.validation.clone();
+        let labels: Vec<u32> = rows.iter().map(|&row| all[row as usize]).collect();
+        let found = self.predict(&rows, &labels)?;
         let (accuracy, step) = (found.accuracy(), self.progress.step);
         let better = self.progress.best.as_ref().is_none_or(|b| accuracy >= b.accuracy);
         if better {
@@ -338,9 +347,10 @@ impl Trainer {
         Ok(self.config.patience == 0 || self.progress.stale < self.config.patience)
     }
 
-    fn predict(&mut self, part: Part, rows: &[u32]) -> Result<Predictions> {
-        let session = self.engine.session_mut();
-        self.evaluator.predict(session, self.dataset.part(part), rows, self.dataset.normalisation())
+    /// Predictions for images of the data set, by number among all of them.
+    fn predict(&mut self, rows: &[u32], labels: &[u32]) -> Result<Predictions> {
+        let (session, pixels) = (self.engine.session_mut(), self.dataset.pixels());
+        self.evaluator.predict(session, (self.images, &pixels), rows, labels)
     }
 
     fn values(&self) -> Result<Values> {
@@ -373,8 +383,9 @@ impl Trainer {
             ("version", env!("CARGO_PKG_VERSION").to_string()),
         ];
         model::write(&path, &self.net, classes, normalise, &self.values()?, &more)?;
-        let rows: Vec<u32> = (0..self.dataset.part(Part::Test).len() as u32).collect();
-        let test = if rows.is_empty() || !self.test { None } else { Some(self.predict(Part::Test, &rows)?) };
+        let rows: Vec<u32> = self.dataset.rows(Part::Test).collect();
+        let labels = self.dataset.part(Part::Test).labels().to_vec();
+        let test = if rows.is_empty() || !self.test { None } else { Some(self.predict(&rows, &labels)?) };
         if let Some(test) = &test {
             let labels = self.dataset.part(Part::Test).labels();
             write_predictions(

@@ -126,7 +126,7 @@ fn fits_are_those_of_the_cpu_bit_for_bit() {
         let question = |weights, seed| Question { weights, seed, start: start.as_deref() };
         let both = [question(weights.as_deref(), 5), question(None, 9)];
         let fit = |points: &dyn Loaded, of: &[Question<'_>]| {
-            fit_all(points, case.n, of, &settings, &mut |_, _, _| {}).unwrap()
+            fit_all(points, case.n, of, &settings, &mut |_, _| {}).unwrap()
         };
         let mut cpu = Cpu::<f32>::default();
         let expected = fit(cpu.load_points(&values, case.d).unwrap().as_ref(), &both);
@@ -180,9 +180,8 @@ fn partitions_are_those_of_the_cpu() {
                 replacement: true,
                 least_size: 12,
             };
-            let of = |device: &mut dyn Device| {
-                partitions(device, &embedding, &request, None, |_, _, _| {}).unwrap()
-            };
+            let of =
+                |device: &mut dyn Device| partitions(device, &embedding, &request, None, |_, _| {}).unwrap();
             let (expected, found) = (of(&mut Cpu::<f32>::default()), of(&mut cuda));
             for (a, b) in expected.iter().zip(&found) {
                 assert_eq!((&a.labels, &a.metric, &a.centres), (&b.labels, &b.metric, &b.centres));
@@ -207,7 +206,7 @@ fn limits_stop_as_on_the_cpu() {
         let settings = Settings { max_iterations, tolerance, ..case.settings() };
         let question = [Question { weights: None, seed: 3, start: None }];
         let of = |points: &dyn Loaded| {
-            fit_all(points, case.n, &question, &settings, &mut |_, _, _| {}).unwrap().remove(0)
+            fit_all(points, case.n, &question, &settings, &mut |_, _| {}).unwrap().remove(0)
         };
         let (expected, found) = (of(host.as_ref()), of(points.as_ref()));
         assert!(found.iterations <= max_iterations);

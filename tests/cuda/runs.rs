@@ -45,11 +45,9 @@ fn measurements_name_their_device() {
 #[test]
 fn the_demo_runs_to_its_end() {
     let Some(gpu) = harness::gpu() else { return };
-    // The simulated GPU takes minutes for what takes seconds elsewhere.
-    let preset = if gpu.is_simulated() { "tiny" } else { "smoke" };
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().display().to_string();
-    let mut command = gpu.tessera(&["demo", "--device", "cuda", "--preset", preset, "--out", &out]);
+    let mut command = gpu.tessera(&["demo", "--device", "cuda", "--preset", "smoke", "--out", &out]);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
@@ -58,6 +56,28 @@ fn the_demo_runs_to_its_end() {
         .unwrap()
         .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path().join("environment.json")).ok())
         .collect();
-    assert!(runs.len() >= 3, "{} runs", runs.len());
+    assert!(runs.len() >= 6, "{} runs", runs.len());
     assert!(runs.iter().all(|r| r.contains("\"device\": \"cuda:0, ")), "{}", runs[0]);
+}
+
+#[test]
+fn clusters_are_those_of_the_cpu() {
+    let Some(gpu) = harness::gpu() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    // Blobs that lie close to each other.
+    let values: Vec<f32> =
+        (0..600_u32).map(|i| ((i * 7919) % 211) as f32 / 40.0 + (i / 3 % 5) as f32).collect();
+    let embedding = folder.path().join("emb.safetensors");
+    tessera::cluster::embedding::write(&embedding, &values, 3, None, &[]).unwrap();
+    let cluster = |device: &str| {
+        let [from, to] = [embedding.clone(), folder.path().join(device)].map(|p| p.display().to_string());
+        let mut command =
+            gpu.tessera(&["cluster", &from, "--device", device, "--tasks", "3", "--clusters", "5"]);
+        let output = command.args(["--restarts", "4", "-o", &to]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        (std::fs::read(to).unwrap(), output.stdout)
+    };
+    let (cpu, cuda) = (cluster("cpu"), cluster("cuda"));
+    assert!(cpu.0 == cuda.0, "the files differ");
+    assert_eq!(String::from_utf8_lossy(&cpu.1).replace("/cpu", "/cuda"), String::from_utf8_lossy(&cuda.1));
 }

@@ -65,11 +65,13 @@ fn child() {
         moved += touched;
         requested += asked;
         // Operands begin and end within sectors; of picked elements each takes one.
-        let picked = if matches!(kernel, Kernel::Gather { .. }) { batch } else { 0 };
+        let picks = |&&s: &&usize| matches!(plan.steps[s].kernel, Kernel::Gather { .. });
+        let picked = task.steps.iter().filter(picks).count() * batch;
         let edges = 64 * (task.reads.len() + task.writes.len() + picked) as u64;
-        let expected = least + cost::workspace(&plan, task);
+        let steps: u64 = task.steps.iter().map(|&s| plan.step_bytes(&plan.steps[s])).sum();
+        let expected = steps + cost::workspace(&plan, task);
         let about = format!(
-            "step {}, {}: at least {least} bytes, with its workspace {expected}; {touched} in distinct sectors, \
+            "step {}, {}: at least {least} bytes, with all that it is given {expected}; {touched} in distinct sectors, \
              {asked} requested",
             task.steps[0],
             kernel.name()

@@ -16,7 +16,7 @@ use tessera::meta::{Hessian, Rule};
 use tessera::methods::{Constants, Method, Setup};
 use tessera::nn::autoencoder::Sizes;
 use tessera::nn::{Architecture, Net};
-use tessera::tape::plan::{Kernel, Options, Plan};
+use tessera::tape::plan::Plan;
 use tessera::tape::{Kind, Tape};
 
 /// The program of a training step: of Meta-MTL on an auxiliary task, or, for `acai16` and `acai64`, of ACAI.
@@ -62,8 +62,7 @@ pub fn step(net: &str, rule: &str, batch: usize) -> Result<Tape> {
 
 /// What the CUDA device runs for a program, without one.
 pub fn plan(tape: &Tape, precision: Precision) -> Result<(Plan, Vec<Task>)> {
-    let workspace = |kernel: &Kernel| lower::workspace(kernel, precision);
-    let plan = Plan::new(tape, &Options { real_size: 4, fuse: true, fence: 0, workspace: &workspace })?;
+    let plan = lower::plan(tape, precision, true)?;
     let tasks = lower::tasks(&plan, precision);
     Ok((plan, tasks))
 }

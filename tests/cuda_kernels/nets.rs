@@ -1,14 +1,14 @@
 //! The convolutions and matrix products that the product's nets ask for, from their plans.
 
 use tessera::device::cuda::launch::{Function, Launch, Precision};
-use tessera::device::cuda::{conv, gemm};
+use tessera::device::cuda::{conv, gemm, lower};
 use tessera::embed;
 use tessera::meta::{Hessian, RULES};
 use tessera::methods::{self, Constants};
 use tessera::nn::autoencoder::Sizes;
 use tessera::nn::{NETS, Net};
 use tessera::tape::Tape;
-use tessera::tape::plan::{ConvolutionCall, Kernel, Options, Plan};
+use tessera::tape::plan::{ConvolutionCall, Kernel};
 
 use crate::values::PRECISIONS;
 
@@ -56,8 +56,7 @@ fn steps() -> Vec<Tape> {
 pub fn kernels() -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = Vec::new();
     for tape in steps() {
-        let options = Options { real_size: 4, fuse: true, fence: 0, workspace: &|_| 0 };
-        for step in Plan::new(&tape, &options).unwrap().steps {
+        for step in lower::plan(&tape, Precision::F32, true).unwrap().steps {
             let new = match (&step.kernel, kernels.iter()) {
                 (Kernel::Convolution(call), mut all) => {
                     !all.any(|k| matches!(k, Kernel::Convolution(other) if other == call))

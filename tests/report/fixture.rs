@@ -83,7 +83,7 @@ pub fn data(folder: &Path) {
         least_size: 0,
     };
     let embedding = Embedding::open(&path).unwrap();
-    let found = partitions(&mut Cpu::<f32>::default(), &embedding, &found, None, |_, _, _| {}).unwrap();
+    let found = partitions(&mut Cpu::<f32>::default(), &embedding, &found, None, |_, _| {}).unwrap();
     let metadata = [("embedding", path.display().to_string())];
     tasks::write(&folder.join("tasks.safetensors"), &found, embedding.columns(), &metadata).unwrap();
 }

@@ -141,6 +141,7 @@ impl<T: Real> Device for Cpu<T> {
             &Options {
                 real_size: size_of::<T>(),
                 fuse: self.options.fuse,
+                unshared: 0,
                 fence: self.options.fence,
                 workspace: &|kernel| execute::workspace::<T>(kernel, algorithm),
             },

@@ -56,13 +56,9 @@ pub fn of_task(plan: &Plan, task: &Task, precision: Precision) -> Vec<Cost> {
         let mut places: Vec<Place> = Vec::new();
         for argument in own {
             match argument {
-                // Elementwise steps share launches, the only ones that do, and read tensors whole.
                 Argument::Read(i) if !places.contains(&task.reads[*i]) => {
                     places.push(task.reads[*i]);
-                    cost.read += match task.steps[..] {
-                        [step] => plan.read_bytes(&plan.steps[step], *i),
-                        _ => plan.bytes(&task.reads[*i]),
-                    };
+                    cost.read += read(plan, task, *i);
                 }
                 Argument::Write(i) => cost.written += plan.bytes(&task.writes[*i]),
                 _ => {}
@@ -75,6 +71,20 @@ pub fn of_task(plan: &Plan, task: &Task, precision: Precision) -> Vec<Cost> {
         first.flops = task.steps.iter().map(|&s| plan.steps[s].flops).sum();
     }
     costs
+}
+
+/// Bytes that a task reads of its operand number `i`; none of what its own steps wrote before.
+fn read(plan: &Plan, task: &Task, mut i: usize) -> u64 {
+    let place = task.reads[i];
+    for (at, &step) in task.steps.iter().enumerate() {
+        let step = &plan.steps[step];
+        if i < step.reads.len() {
+            let made = task.steps[..at].iter().any(|&s| plan.steps[s].writes.contains(&place));
+            return if made { 0 } else { plan.read_bytes(step, i) };
+        }
+        i -= step.reads.len();
+    }
+    0
 }
 
 /// Bytes that a task's launches write to its workspace and read again.
@@ -96,15 +106,9 @@ mod tests {
     use super::*;
     use crate::ops::convolution::Geometry;
     use crate::tape::Tape;
-    use crate::tape::plan::Options;
-
-    fn plan(tape: &Tape, precision: Precision) -> Plan {
-        let workspace = |kernel: &Kernel| lower::workspace(kernel, precision);
-        Plan::new(tape, &Options { real_size: 4, fuse: true, fence: 0, workspace: &workspace }).unwrap()
-    }
 
     fn all(tape: &Tape, precision: Precision) -> (Plan, Vec<(Task, Vec<Cost>)>) {
-        let plan = plan(tape, precision);
+        let plan = lower::plan(tape, precision, true).unwrap();
         let costs = |task: Task| {
             let costs = of_task(&plan, &task, precision);
             (task, costs)
@@ -145,5 +149,20 @@ mod tests {
         assert_eq!(costs.iter().map(|c| c.read).sum::<u64>(), 4 * (50 * 40 + 40 * 40));
         assert_eq!(costs.iter().map(Cost::bytes).sum::<u64>(), plan.bytes_moved());
         assert_eq!(costs.iter().map(|c| c.flops).sum::<u64>(), plan.flops());
+    }
+
+    #[test]
+    fn what_stays_within_a_launch_is_not_read() {
+        let mut t = Tape::new();
+        let logits = t.input("logits", [100, 10]);
+        let labels = t.leaf("labels", crate::tape::Kind::U32, [100]);
+        let log_p = t.log_softmax(logits);
+        let picked = t.pick(log_p, labels);
+        t.output("picked", picked);
+        let (plan, tasks) = all(&t, Precision::F32);
+        let [(task, costs)] = &tasks[..] else { panic!("{} tasks", tasks.len()) };
+        assert_eq!((task.steps.len(), costs.len()), (2, 1));
+        assert_eq!((costs[0].read, costs[0].written), (4 * (1000 + 100), 4 * (1000 + 100)));
+        assert_eq!(plan.bytes_moved(), costs[0].bytes() + 4 * 100);
     }
 }

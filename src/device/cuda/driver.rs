@@ -299,6 +299,30 @@ impl Pinned {
     }
 }
 
+impl Pinned {
+    /// Words of the device at these addresses, once all work on the stream is done: any number of them for
+    /// one wait.
+    pub fn fetch(
+        &mut self,
+        stream: &Stream,
+        addresses: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<&[u32]> {
+        let count = addresses.len();
+        let words: &mut [u32] = bytemuck::cast_slice_mut(self.free()?);
+        if words.len() < count {
+            return Err(Error::Device(format!("{count} single values are more than {}", words.len())));
+        }
+        stream.context.enter()?;
+        for (word, from) in words.iter_mut().zip(addresses) {
+            // SAFETY: callers name words of the device; the host's word lives until the wait below.
+            unsafe { result::memcpy_dtoh_async(std::slice::from_mut(word), from, stream.handle) }
+                .map_err(|e| refused("copy from the device", e))?;
+        }
+        stream.synchronize()?;
+        Ok(&words[..count])
+    }
+}
+
 impl Drop for Pinned {
     fn drop(&mut self) {
         let _ = self.free().is_ok();

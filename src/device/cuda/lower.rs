@@ -1,11 +1,14 @@
 //! From the steps of a plan to launches. Nothing here needs a driver.
 
+use super::groups::{Group, groups};
 use super::launch::{Argument, Function, Launch, Precision, Source};
 use super::pointwise::{self, Compiled, Segment};
-use super::{conv, gemm};
+use super::{conv, gemm, rows};
+use crate::error::Result;
 use crate::ops::random::Distribution;
 use crate::ops::{Gather, Pool};
-use crate::tape::plan::{Expression, Kernel, Place, Plan, Region, Step};
+use crate::tape::Tape;
+use crate::tape::plan::{Expression, Kernel, Options, Place, Plan};
 
 /// Threads of a block of kernels that do not say otherwise.
 const THREADS: usize = 256;
@@ -21,6 +24,17 @@ pub struct Task {
     pub writes: Vec<Place>,
     pub workspace: Place,
     pub launches: Vec<Launch>,
+}
+
+/// Values that do not share memory: losses of usual batches, and everything smaller.
+const UNSHARED: usize = 16 << 10;
+
+/// The plan of a program for CUDA.
+pub fn plan(tape: &Tape, precision: Precision, fuse: bool) -> Result<Plan> {
+    let workspace = |kernel: &Kernel| workspace(kernel, precision);
+    let options =
+        Options { real_size: size_of::<f32>(), fuse, fence: 0, unshared: UNSHARED, workspace: &workspace };
+    Plan::new(tape, &options)
 }
 
 /// Real elements of scratch memory that a kernel's launches use.
@@ -48,10 +62,11 @@ pub fn launches(kernel: &Kernel, precision: Precision) -> Vec<Launch> {
         }
         Kernel::Pool { op, large } => vec![pool(*op, *large)],
         Kernel::Sum { outer, count, inner } => sum(*outer, *count, *inner),
-        Kernel::LogSoftmax { rows, columns } => vec![log_softmax(*rows, *columns)],
-        Kernel::Gather { op, rows, columns, picks } => vec![gather(*op, *rows, *columns, *picks)],
-        // Lengths of these are known from their operands only: see `tasks`.
-        Kernel::Random { .. } | Kernel::Copy => Vec::new(),
+        Kernel::Gather { op, rows, columns, picks } => {
+            gather(*op, *rows, *columns, *picks).into_iter().collect()
+        }
+        // These depend on their operands, or on other steps: see `tasks`.
+        Kernel::Random { .. } | Kernel::Copy | Kernel::LogSoftmax { .. } => Vec::new(),
         Kernel::Pointwise(expression) => {
             let source = pointwise::source(&[&pointwise::canonical(expression)]);
             vec![Compiled { source: &source, number: 0 }.launch(&[segment(expression, 0, 0)])]
@@ -76,39 +91,38 @@ pub fn tasks(plan: &Plan, precision: Precision) -> Vec<Task> {
         .collect();
     let groups = groups(plan, &expressions);
     let mut codes: Vec<&Expression> = Vec::new();
-    for e in expressions.iter().flatten() {
-        if !codes.iter().any(|known| known.code == e.code) {
+    for group in groups.iter().filter(|g| g.rows.is_none()) {
+        if let Some(e) = &expressions[group.steps[0]]
+            && !codes.iter().any(|known| known.code == e.code)
+        {
             codes.push(e);
         }
     }
-    let source = pointwise::source(&codes);
-    let task = |steps: Vec<usize>| {
-        let all = || steps.iter().map(|&s| &plan.steps[s]);
+    let elementwise = pointwise::source(&codes);
+    let in_rows: Vec<(Vec<usize>, usize)> =
+        groups.iter().filter_map(|g| Some((g.steps.clone(), g.rows?))).collect();
+    let by_rows = rows::source(plan, &in_rows);
+    let mut rows_before = 0;
+    let mut task = |Group { steps, rows }: Group| {
         let first = &plan.steps[steps[0]];
-        let code = expressions[steps[0]].as_ref();
-        let launches = match &first.kernel {
-            Kernel::Pointwise(_) => {
-                let same = |known: &&Expression| code.is_some_and(|e| known.code == e.code);
-                let number = codes.iter().position(same).unwrap_or(0);
-                let mut reads = 0;
-                let segments: Vec<Segment> = all()
-                    .enumerate()
-                    .filter_map(|(i, step)| match &step.kernel {
-                        Kernel::Pointwise(e) => {
-                            reads += step.reads.len();
-                            Some(segment(e, reads - step.reads.len(), i))
-                        }
-                        _ => None,
-                    })
-                    .collect();
-                vec![Compiled { source: &source, number }.launch(&segments)]
+        let launches = match (rows, &first.kernel) {
+            (Some(rows), _) => {
+                rows_before += 1;
+                vec![rows::launch(&by_rows, rows_before - 1, plan, &steps, rows)]
             }
-            Kernel::Random { op } => {
+            (None, Kernel::Pointwise(_)) => {
+                let code = expressions[steps[0]].as_ref();
+                let number = codes.iter().position(|known| code.is_some_and(|e| known.code == e.code));
+                let number = number.unwrap_or(0);
+                vec![Compiled { source: &elementwise, number }.launch(&segments(plan, &steps))]
+            }
+            (None, Kernel::Random { op }) => {
                 vec![random(op.distribution == Distribution::Normal, op.stream, first.writes[0].len)]
             }
-            Kernel::Copy => vec![copy(first.writes[0].len * plan.size_of(first.writes[0].kind))],
-            kernel => launches(kernel, precision),
+            (None, Kernel::Copy) => vec![copy(first.writes[0].len * plan.size_of(first.writes[0].kind))],
+            (None, kernel) => launches(kernel, precision),
         };
+        let all = || steps.iter().map(|&s| &plan.steps[s]);
         Task {
             reads: all().flat_map(|s| s.reads.iter().copied()).collect(),
             writes: all().flat_map(|s| s.writes.iter().copied()).collect(),
@@ -117,62 +131,21 @@ pub fn tasks(plan: &Plan, precision: Precision) -> Vec<Task> {
             launches,
         }
     };
-    groups.into_iter().map(task).collect()
+    groups.into_iter().map(&mut task).collect()
 }
 
-/// Cuts a plan into groups of steps that run together. A step joins the earliest group of its code behind
-/// everything that it must wait for, or that must not see what it writes; so parameters' updates, which
-/// depend on their own momenta only, become one group for momenta and one for values.
-fn groups(plan: &Plan, expressions: &[Option<Expression>]) -> Vec<Vec<usize>> {
-    let spans: Vec<Spans> = plan.steps.iter().map(|s| Spans::of(plan, s)).collect();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (i, expression) in expressions.iter().enumerate() {
-        let Some(expression) = expression else {
-            groups.push(vec![i]);
-            continue;
-        };
-        let blocked = |group: &Vec<usize>| group.iter().any(|&other| spans[i].depend(&spans[other]));
-        let free = groups.iter().rposition(blocked).map_or(0, |last| last + 1);
-        let same = |group: &&mut Vec<usize>| {
-            expressions[group[0]].as_ref().is_some_and(|other| other.code == expression.code)
-        };
-        match groups[free..].iter_mut().find(same) {
-            Some(group) => group.push(i),
-            None => groups.push(vec![i]),
+/// Elementwise steps of the same code, with their operands one step after the other.
+fn segments(plan: &Plan, steps: &[usize]) -> Vec<Segment> {
+    let mut reads = 0;
+    let segment = |(i, &s): (usize, &usize)| {
+        let step = &plan.steps[s];
+        reads += step.reads.len();
+        match &step.kernel {
+            Kernel::Pointwise(e) => Some(segment(e, reads - step.reads.len(), i)),
+            _ => None,
         }
-    }
-    groups
-}
-
-/// The memory that a step touches: region (a leaf's number, or `u32::MAX` for the arena), first byte and
-/// the byte behind the last.
-struct Spans {
-    reads: Vec<(u32, usize, usize)>,
-    writes: Vec<(u32, usize, usize)>,
-}
-
-impl Spans {
-    fn of(plan: &Plan, step: &Step) -> Self {
-        let span = |place: &Place| {
-            let (region, start) = match place.region {
-                Region::Arena(offset) => (u32::MAX, offset),
-                Region::Leaf(leaf) => (leaf, 0),
-            };
-            (region, start, start + place.len * plan.size_of(place.kind))
-        };
-        let written = step.writes.iter().chain([&step.workspace]).filter(|p| p.len > 0);
-        Spans { reads: step.reads.iter().map(span).collect(), writes: written.map(span).collect() }
-    }
-
-    /// Must the two run one after the other?
-    fn depend(&self, other: &Spans) -> bool {
-        let overlap = |a: &[(u32, usize, usize)], b: &[(u32, usize, usize)]| {
-            a.iter().any(|x| b.iter().any(|y| x.0 == y.0 && x.1 < y.2 && y.1 < x.2))
-        };
-        overlap(&self.writes, &other.writes)
-            || overlap(&self.writes, &other.reads)
-            || overlap(&self.reads, &other.writes)
-    }
+    };
+    steps.iter().enumerate().filter_map(segment).collect()
 }
 
 fn launch(
@@ -310,26 +283,17 @@ fn sum(outer: usize, count: usize, inner: usize) -> Vec<Launch> {
     stages.iter().enumerate().map(pass).collect()
 }
 
-fn log_softmax(rows: usize, columns: usize) -> Launch {
-    const THREADS: usize = 128;
-    let lanes = columns.next_power_of_two().min(32);
-    let arguments = vec![number(rows), number(columns), number(lanes), Argument::Read(0), Argument::Write(0)];
-    launch("softmax", "log_softmax", &[], (rows.div_ceil(THREADS / lanes), THREADS), arguments)
-}
-
-fn gather(op: Gather, rows: usize, columns: usize, picks: usize) -> Launch {
-    let (entry, elements, counted) = match op {
-        Gather::Pick => ("pick", rows, false),
-        Gather::Place { .. } => ("place", rows * columns, false),
-        Gather::Rows => ("gather_rows", picks * columns, true),
-        Gather::ScatterRows { .. } => ("scatter_rows", rows * columns, true),
+/// Gathering of whole rows; single elements are a matter of `rows`.
+fn gather(op: Gather, rows: usize, columns: usize, picks: usize) -> Option<Launch> {
+    let (entry, elements) = match op {
+        Gather::Rows => ("gather_rows", picks * columns),
+        Gather::ScatterRows { .. } => ("scatter_rows", rows * columns),
+        Gather::Pick | Gather::Place { .. } => return None,
     };
-    let mut arguments = vec![number(rows), number(columns)];
-    if counted {
-        arguments.push(number(picks));
-    }
-    arguments.extend([Argument::Read(0), Argument::Read(1), Argument::Write(0)]);
-    launch("gather", entry, &[], flat(elements), arguments)
+    let sizes = [number(rows), number(columns), number(picks)];
+    let arguments =
+        sizes.into_iter().chain([Argument::Read(0), Argument::Read(1), Argument::Write(0)]).collect();
+    Some(launch("gather", entry, &[], flat(elements), arguments))
 }
 
 /// Draws, four a thread.
@@ -353,13 +317,9 @@ pub fn fits(plan: &Plan) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::Tape;
-    use crate::tape::plan::Options;
 
     fn plan(tape: &Tape) -> Plan {
-        let workspace = |kernel: &Kernel| workspace(kernel, Precision::F32);
-        let options = Options { real_size: 4, fuse: true, fence: 0, workspace: &workspace };
-        Plan::new(tape, &options).unwrap()
+        super::plan(tape, Precision::F32, true).unwrap()
     }
 
     /// Values and momenta of `sizes`, updated by gradients.

@@ -11,6 +11,7 @@ pub mod conv;
 pub mod cost;
 pub mod driver;
 pub mod gemm;
+mod groups;
 mod images;
 pub mod kmeans;
 pub mod launch;
@@ -20,6 +21,7 @@ mod parameters;
 mod pointwise;
 mod program;
 pub mod rates;
+mod rows;
 mod tile;
 mod watch;
 
@@ -30,10 +32,10 @@ use super::{Buffer, Device, HostSlice, HostSliceMut, ImageSet, Program as Handle
 use crate::device::kmeans::Loaded;
 use crate::error::{Error, Result};
 use crate::pixels::{Look, Pixels, Visit};
-use crate::tape::plan::{Options, Place, Plan, Region};
+use crate::tape::plan::{Place, Plan, Region};
 use crate::tape::{Kind, Tape};
 use crate::tensor::DType;
-use driver::{Context, Function, Memory, Stream};
+use driver::{Context, Function, Memory, Pinned, Stream};
 use images::{Fill, Images};
 pub use launch::Precision;
 use launch::Source;
@@ -86,6 +88,8 @@ pub struct Cuda {
     images: Vec<Images>,
     /// Sent by reading too, which does not change the device otherwise.
     waiting: RefCell<Waiting>,
+    /// Where single values arrive.
+    figures: RefCell<Pinned>,
     batch: Function,
     stream: Stream,
     context: Arc<Context>,
@@ -96,6 +100,9 @@ pub const OLDEST: u32 = 80;
 
 /// Rows of a batch that are sent at once; two words each fit the parameter block.
 const ROWS: usize = 4096;
+
+/// Single values that are read at once.
+const FIGURES: usize = 64;
 
 /// Bytes of an element.
 fn size_of_kind(kind: Kind) -> usize {
@@ -132,8 +139,9 @@ impl Cuda {
             .map_err(|_| Error::Device("a kernel of every device is missing".into()))?;
         let parameters = Parameters::new(&context, deliver)?;
         let waiting = RefCell::new(Waiting { parameters, fills: Vec::with_capacity(16) });
+        let figures = RefCell::new(Pinned::new(&context, 4 * FIGURES)?);
         let (buffers, programs, images) = Default::default();
-        Ok(Cuda { options, modules, buffers, programs, images, waiting, batch, stream, context })
+        Ok(Cuda { options, modules, buffers, programs, images, waiting, figures, batch, stream, context })
     }
 
     /// Has every launch from now on waited for, timed, and told; `None` ends that. A graph's launches cannot
@@ -151,6 +159,17 @@ impl Cuda {
             .get(buffer.0)
             .and_then(Option::as_ref)
             .ok_or_else(|| Error::Device(format!("buffer {} does not exist", buffer.0)))
+    }
+
+    /// Kind, length and address of an output.
+    fn output(&self, program: Handle, index: usize) -> Result<(Kind, usize, u64)> {
+        let Program { plan, arena, .. } = &self.programs[program.0];
+        match plan.outputs.get(index).map(|o| o.place) {
+            Some(Place { region: Region::Arena(offset), kind, len }) => {
+                Ok((kind, len, arena.address() + offset as u64))
+            }
+            _ => Err(Error::Device(format!("the program has no output number {index}"))),
+        }
     }
 
     /// Sends what waits.
@@ -184,16 +203,10 @@ impl Cuda {
             HostSliceMut::U32(v) => bytemuck::cast_slice_mut(v),
             HostSliceMut::U8(v) => v,
             HostSliceMut::F64(wide) => {
-                // Figures of a step are single numbers: without an allocation.
-                let (mut one, mut many) = ([0.0_f32], Vec::new());
-                let narrow = if len == 1 {
-                    &mut one[..]
-                } else {
-                    many.resize(len, 0.0_f32);
-                    &mut many[..]
-                };
-                self.stream.download(bytemuck::cast_slice_mut(narrow), from).map_err(|e| self.explain(e))?;
-                wide.iter_mut().zip(&*narrow).for_each(|(to, &v)| *to = f64::from(v));
+                let mut narrow = vec![0.0_f32; len];
+                let bytes = bytemuck::cast_slice_mut(&mut narrow);
+                self.stream.download(bytes, from).map_err(|e| self.explain(e))?;
+                wide.iter_mut().zip(narrow).for_each(|(to, v)| *to = f64::from(v));
                 return Ok(());
             }
         };
@@ -312,15 +325,7 @@ impl Device for Cuda {
 
     fn prepare(&mut self, tape: &Tape) -> Result<Handle> {
         let precision = self.options.precision;
-        let plan = Plan::new(
-            tape,
-            &Options {
-                real_size: size_of::<f32>(),
-                fuse: self.options.fuse,
-                fence: 0,
-                workspace: &|kernel| lower::workspace(kernel, precision),
-            },
-        )?;
+        let plan = lower::plan(tape, precision, self.options.fuse)?;
         if let Some(step) = plan.conflict() {
             return Err(Error::Device(format!("step {step} of the plan writes what it reads")));
         }
@@ -371,12 +376,27 @@ impl Device for Cuda {
     }
 
     fn read_output(&self, program: Handle, index: usize, values: HostSliceMut<'_>) -> Result<()> {
-        let Program { plan, arena, .. } = &self.programs[program.0];
-        let output = plan.outputs.get(index);
-        let Some(Place { region: Region::Arena(offset), kind, len }) = output.map(|o| o.place) else {
-            return Err(Error::Device(format!("the program has no output number {index}")));
-        };
-        self.download(kind, len, arena.address() + offset as u64, values)
+        let (kind, len, from) = self.output(program, index)?;
+        self.download(kind, len, from, values)
+    }
+
+    fn read_scalars(&self, program: Handle, outputs: &[usize], values: &mut [f64]) -> Result<()> {
+        self.flush()?;
+        let mut figures = self.figures.borrow_mut();
+        for (outputs, values) in outputs.chunks(FIGURES).zip(values.chunks_mut(FIGURES)) {
+            let mut from = [0; FIGURES];
+            for (from, &index) in from.iter_mut().zip(outputs) {
+                let (kind, len, address) = self.output(program, index)?;
+                if (kind, len) != (Kind::Real, 1) {
+                    return Err(mismatch(kind, len, Kind::Real, 1));
+                }
+                *from = address;
+            }
+            let words = figures.fetch(&self.stream, from[..outputs.len()].iter().copied());
+            let words = words.map_err(|e| self.explain(e))?;
+            values.iter_mut().zip(words).for_each(|(to, &word)| *to = f64::from(f32::from_bits(word)));
+        }
+        Ok(())
     }
 
     fn upload_images(&mut self, pixels: &Pixels<'_>, look: &Look) -> Result<ImageSet> {

@@ -67,7 +67,8 @@ pub fn source(codes: &[&Expression]) -> Source {
     Source::Generated(text)
 }
 
-const PRELUDE: &str = "\
+/// What code of elementwise operations calls.
+pub const PRELUDE: &str = "\
 // Elementwise expressions of one plan.
 typedef unsigned int u32;
 __device__ __forceinline__ float step(float x, float slope) { return x > 0 ? 1 : slope; }
@@ -102,6 +103,25 @@ fn exact(value: f64) -> String {
     format!("__int_as_float({:#x})", (value as f32).to_bits())
 }
 
+/// The lines that compute one element, in `r0`; `load` says how an operand is read.
+pub fn body(expression: &Expression, load: impl Fn(u8, Access) -> String) -> Vec<String> {
+    let registers = expression.code.iter().map(|i| match i {
+        Instruction::Load { to, .. } | Instruction::Constant { to, .. } | Instruction::Apply { to, .. } => {
+            *to
+        }
+    });
+    let names: Vec<String> = (0..=registers.max().unwrap_or(0)).map(|i| format!("r{i}")).collect();
+    let line = |instruction: &Instruction| match *instruction {
+        Instruction::Load { to, operand, access } => format!("r{to} = {};", load(operand, access)),
+        Instruction::Constant { to, value } => format!("r{to} = {};", exact(value.0)),
+        Instruction::Apply { to, op, a, b } => {
+            format!("r{to} = {};", apply(op, &format!("r{a}"), &format!("r{b}")))
+        }
+    };
+    let declared = format!("float {};", names.join(", "));
+    std::iter::once(declared).chain(expression.code.iter().map(line)).collect()
+}
+
 fn functions(text: &mut String, number: usize, expression: &Expression) -> std::fmt::Result {
     let loads = loads(expression);
     let list = |prefix: &str, count: usize| {
@@ -109,25 +129,11 @@ fn functions(text: &mut String, number: usize, expression: &Expression) -> std::
     };
     // One element.
     writeln!(text)?;
-    let registers = expression.code.iter().map(|i| match i {
-        Instruction::Load { to, .. } | Instruction::Constant { to, .. } | Instruction::Apply { to, .. } => {
-            *to
-        }
-    });
-    let registers = usize::from(registers.max().unwrap_or(0)) + 1;
     writeln!(text, "__device__ __forceinline__ float element{number}({}) {{", list("float x", loads.len()))?;
-    writeln!(text, "    float {};", list("r", registers))?;
-    for instruction in &expression.code {
-        match *instruction {
-            Instruction::Load { to, operand, access } => {
-                let load = loads.iter().position(|&l| l == (operand, access)).unwrap_or(0);
-                writeln!(text, "    r{to} = x{load};")?;
-            }
-            Instruction::Constant { to, value } => writeln!(text, "    r{to} = {};", exact(value.0))?,
-            Instruction::Apply { to, op, a, b } => {
-                writeln!(text, "    r{to} = {};", apply(op, &format!("r{a}"), &format!("r{b}")))?;
-            }
-        }
+    let load =
+        |operand, access| format!("x{}", loads.iter().position(|&l| l == (operand, access)).unwrap_or(0));
+    for line in body(expression, load) {
+        writeln!(text, "    {line}")?;
     }
     writeln!(text, "    return r0;\n}}")?;
 
@@ -198,7 +204,7 @@ pub fn canonical(expression: &Expression) -> Expression {
 }
 
 /// The element that a result's element number `i` reads.
-fn index(Access { count, inner }: Access, i: &str) -> String {
+pub fn index(Access { count, inner }: Access, i: &str) -> String {
     match (count, inner) {
         (1, _) => i.to_string(),
         (WHOLE, 1) => "0".to_string(),

@@ -1,5 +1,5 @@
 //! Places every intermediate value in one arena: values whose lifetimes overlap get disjoint bytes,
-//! others share.
+//! others share, but for small ones where a device wants so.
 
 use super::lower::{Drafts, Value};
 use super::{Binding, Options, Output, Place, Plan, Region, Step, kind_size};
@@ -61,6 +61,9 @@ pub(super) fn place(tape: &Tape, drafts: Drafts, options: &Options<'_>) -> Plan 
         if let Some(block) = block_of[*v] {
             blocks[block].last = end;
         }
+    }
+    for block in blocks.iter_mut().filter(|b| b.bytes <= options.unshared) {
+        (block.first, block.last) = (0, end);
     }
     let arena_bytes = pack(&mut blocks, options.fence);
 

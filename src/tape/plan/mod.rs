@@ -137,6 +137,9 @@ pub struct Options<'a> {
     pub fuse: bool,
     /// Bytes of guard zone around every value in the arena; 0 outside tests.
     pub fence: usize,
+    /// Values of at most so many bytes keep their memory for the whole program instead of sharing it with
+    /// others, so that steps which do not depend on each other can change places.
+    pub unshared: usize,
     /// Real elements of scratch memory that the device's kernel needs.
     pub workspace: &'a dyn Fn(&Kernel) -> usize,
 }
@@ -185,16 +188,17 @@ impl Plan {
 
     /// Bytes that the steps of one run read and write at least, each tensor counted once a step.
     pub fn bytes_moved(&self) -> u64 {
-        let once = |step: &Step| {
-            let new = |&(i, place): &(usize, &Place)| !step.reads[..i].contains(place);
-            let reads = step.reads.iter().enumerate().filter(new).map(|(i, _)| self.read_bytes(step, i));
-            let reads: u64 = reads.sum();
-            reads + step.writes.iter().map(|p| self.bytes(p)).sum::<u64>()
-        };
-        self.steps.iter().map(once).sum()
+        self.steps.iter().map(|step| self.step_bytes(step)).sum()
     }
 
-    /// Bytes of its operand number `i` that a step reads at least.
+    /// The same for one step.
+    pub fn step_bytes(&self, step: &Step) -> u64 {
+        let new = |&(i, place): &(usize, &Place)| !step.reads[..i].contains(place);
+        let reads = step.reads.iter().enumerate().filter(new).map(|(i, _)| self.read_bytes(step, i));
+        reads.chain(step.writes.iter().map(|p| self.bytes(p))).sum()
+    }
+
+    /// Bytes of operand number `i` that a step reads at least.
     pub fn read_bytes(&self, step: &Step, i: usize) -> u64 {
         let picked = match step.kernel {
             Kernel::Gather { op: Gather::Pick, picks, .. } if i == 0 => picks,
