@@ -18,6 +18,7 @@ pub struct Figures {
     pub gflop: f64,
     /// By the definition of the operation; a fast algorithm does fewer.
     pub gflop_per_s: f64,
+    pub device: String,
 }
 
 /// Layers `(channels in, channels out, rows and columns)` that the nets of the project have.
@@ -71,6 +72,7 @@ pub fn measure(
             median_ms: times.median(),
             gflop,
             gflop_per_s: gflop / times.median() * 1e3,
+            device: session.device().describe(),
         });
     }
     Ok(all)

@@ -106,8 +106,8 @@ pub fn run(bench: Bench, output: &Output) -> Result<()> {
             for &layer in bench::conv::LAYERS {
                 for f in bench::conv::measure(layer, batch, repeats, &device)? {
                     let text = format!(
-                        "{:>13} {:<12} {:>8.2} ms {:>7.0} GFLOP/s",
-                        f.layer, f.direction, f.median_ms, f.gflop_per_s
+                        "{:>13} {:<12} {:>8.2} ms {:>7.0} GFLOP/s, {}",
+                        f.layer, f.direction, f.median_ms, f.gflop_per_s, f.device
                     );
                     output.result(&json!(f), text);
                 }

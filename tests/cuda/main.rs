@@ -7,3 +7,5 @@ mod messages;
 mod operations;
 mod runs;
 mod steps;
+mod traffic;
+mod watched;

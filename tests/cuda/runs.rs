@@ -17,6 +17,31 @@ fn a_step_allocates_nothing_after_its_first_run() {
     }
 }
 
+/// Every line of a measurement says where it was measured, so that no time of a simulation passes for another.
+#[test]
+fn measurements_name_their_device() {
+    let Some(gpu) = harness::gpu() else { return };
+    let step = "step --net mnistnet --rule forward --batch 2 --repeats 1";
+    let kmeans = "kmeans --n 300 --d 8 --k 3 --iters 2";
+    for what in [step, kmeans, "conv --batch 1 --repeats 1"] {
+        for json in [false, true] {
+            let mut command = gpu.tessera(&["bench"]);
+            command.args(what.split(' ')).args(["--device", "cuda"]).args(json.then_some("--json"));
+            let output = command.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+            let places = text.matches("cuda:0, ").count();
+            assert!(places > 0, "{what}: {text}");
+            for line in text.lines().filter(|line| line.contains("FLOP/s") && line.contains("@")) {
+                assert!(line.contains("cuda:0, "), "{what}: {line}");
+            }
+            if gpu.is_simulated() {
+                assert_eq!(text.matches("(not a GPU)").count(), places, "{what}: {text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_demo_runs_to_its_end() {
     let Some(gpu) = harness::gpu() else { return };

@@ -4,10 +4,11 @@
 //! `cudarc` panics when a library or a symbol is missing, so both are asked for before anything is called.
 
 use std::ffi::{CStr, CString, c_void};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cudarc::driver::{result, sys};
 
+use super::watch::{Launched, Watcher};
 use crate::error::{Error, Result};
 
 /// Every function that this device calls.
@@ -42,6 +43,7 @@ const FUNCTIONS: &[&str] = &[
     "cuEventCreate",
     "cuEventRecord",
     "cuEventSynchronize",
+    "cuEventElapsedTime",
     "cuEventDestroy_v2",
     "cuModuleLoadData",
     "cuModuleUnload",
@@ -56,7 +58,7 @@ const FUNCTIONS: &[&str] = &[
 const OLDEST: i32 = 12000;
 
 /// A refusal of the driver, in words.
-fn refused(action: &str, error: result::DriverError) -> Error {
+pub(super) fn refused(action: &str, error: result::DriverError) -> Error {
     let text = |found: Result<&CStr, result::DriverError>| {
         found.map_or_else(|_| format!("{:?}", error.0), |t| t.to_string_lossy().into_owned())
     };
@@ -129,6 +131,8 @@ pub fn count() -> Result<usize> {
 pub struct Context {
     handle: sys::CUcontext,
     device: sys::CUdevice,
+    /// Who is told of launches.
+    watcher: Mutex<Option<Watcher>>,
     pub properties: Properties,
 }
 
@@ -167,7 +171,7 @@ impl Context {
         };
         // SAFETY: the device exists; the context is released when dropped.
         let handle = unsafe { result::primary_ctx::retain(device) }.map_err(|e| refused("be started", e))?;
-        let context = Context { handle, device, properties };
+        let context = Context { handle, device, watcher: Mutex::default(), properties };
         context.enter()?;
         Ok(Arc::new(context))
     }
@@ -176,6 +180,11 @@ impl Context {
     pub fn enter(&self) -> Result<()> {
         // SAFETY: the context is held by `self`.
         unsafe { result::ctx::set_current(self.handle) }.map_err(|e| refused("be used from this thread", e))
+    }
+
+    /// Says who is told of every launch from now on, of all streams.
+    pub fn watch(&self, watcher: Option<Watcher>) {
+        *self.watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = watcher;
     }
 
     /// Free and total bytes of device memory.
@@ -391,22 +400,35 @@ impl Stream {
     pub unsafe fn launch(
         &self,
         function: &Function,
-        [gx, gy, gz]: [u32; 3],
-        [bx, by, bz]: [u32; 3],
+        grid: [u32; 3],
+        block: [u32; 3],
         parameters: &mut [*mut c_void],
     ) -> Result<()> {
-        // SAFETY: the function is of a loaded module, which `function` holds; the rest is the caller's.
-        unsafe {
-            result::launch_kernel(
-                function.handle,
-                (gx, gy, gz),
-                (bx, by, bz),
-                function.dynamic_shared,
-                self.handle,
-                parameters,
-            )
-        }
-        .map_err(|e| refused("start a kernel", e))
+        let mut start = || {
+            let ([gx, gy, gz], [bx, by, bz]) = (grid, block);
+            // SAFETY: the function is of a loaded module, which `function` holds; the rest is the caller's.
+            unsafe {
+                result::launch_kernel(
+                    function.handle,
+                    (gx, gy, gz),
+                    (bx, by, bz),
+                    function.dynamic_shared,
+                    self.handle,
+                    parameters,
+                )
+            }
+            .map_err(|e| refused("start a kernel", e))
+        };
+        let mut watcher = self.context.watcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(watcher) = watcher.as_mut() else { return start() };
+        let milliseconds = self.timed(start)?;
+        watcher(&Launched { entry: &function.entry, grid, block, milliseconds });
+        Ok(())
+    }
+
+    /// The driver's handle, for events.
+    pub(super) fn handle(&self) -> sys::CUstream {
+        self.handle
     }
 
     /// Records what `work` starts on this stream as a graph, and does not run it.
@@ -503,6 +525,7 @@ impl Drop for Module {
 #[derive(Clone)]
 pub struct Function {
     handle: sys::CUfunction,
+    entry: Arc<str>,
     dynamic_shared: u32,
     _module: Arc<Module>,
 }
@@ -524,6 +547,6 @@ impl Function {
             unsafe { result::function::set_function_attribute(handle, most, dynamic_shared as i32) }
                 .map_err(|e| refused(&format!("give {entry} {dynamic_shared} bytes of shared memory"), e))?;
         }
-        Ok(Function { handle, dynamic_shared, _module: module.clone() })
+        Ok(Function { handle, entry: entry.into(), dynamic_shared, _module: module.clone() })
     }
 }

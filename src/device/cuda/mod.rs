@@ -3,10 +3,12 @@
 //!
 //! [`lower`] turns a plan into launches, without a driver; [`compile`] and [`driver`] are the borders to
 //! NVIDIA's libraries; [`program`] binds launches to addresses, records them as a graph and replays it;
-//! [`parameters`] brings small values to the device in one copy; [`images`] makes batches.
+//! [`parameters`] brings small values to the device in one copy; [`images`] makes batches. [`cost`] and [`rates`]
+//! say what launches need at least, [`watch`] what they did.
 
 pub mod compile;
 pub mod conv;
+pub mod cost;
 pub mod driver;
 pub mod gemm;
 mod groups;
@@ -18,8 +20,10 @@ mod modules;
 mod parameters;
 pub mod pointwise;
 mod program;
+pub mod rates;
 mod rows;
 mod tile;
+mod watch;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -39,6 +43,7 @@ use modules::Modules;
 use parameters::Parameters;
 pub use program::Mode;
 use program::Program;
+pub use watch::{Launched, Watcher};
 
 /// How the CUDA device plans and runs.
 #[derive(Clone, Copy, Debug)]
@@ -143,6 +148,16 @@ impl Cuda {
         let figures = RefCell::new(Pinned::new(&context, 4 * FIGURES)?);
         let (buffers, programs, images) = Default::default();
         Ok(Cuda { options, modules, buffers, programs, images, waiting, figures, batch, stream, context })
+    }
+
+    /// Has every launch from now on waited for, timed, and told; `None` ends that. A graph's launches cannot
+    /// be told apart, so the device must have been opened to run kernel by kernel.
+    pub fn watch(&self, watcher: Option<Watcher>) -> Result<()> {
+        if self.options.mode == Mode::Graph {
+            return Err(Error::Device("launches are watched kernel by kernel only, not in graphs".into()));
+        }
+        self.context.watch(watcher);
+        Ok(())
     }
 
     fn slot(&self, buffer: Buffer) -> Result<&Slot> {

@@ -5,6 +5,7 @@
 //! them the last bits of results, are the same on every GPU.
 
 use super::launch::{Argument, Function, Launch, Precision, Source};
+use super::rates::GPUS;
 
 /// Tile of the result that a block computes, and the block's warps along both sides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,12 +132,17 @@ impl Product {
         if 2 * blocks >= FILLING { 1 } else { (FILLING / blocks.max(1)).min(most) }
     }
 
-    /// Multiplications with padding, over what tile and filling of the GPU leave of the peak.
+    /// Multiplications with padding, over what tile and filling of the GPU leave of the peak; to them, as many
+    /// as fit into the time that parts take to memory and back.
     fn cost(&self, tile: &Tile) -> f64 {
-        let (blocks, steps) = (self.blocks(tile), (self.steps() * self.sources) as f64);
-        let work = (blocks * tile.rows * tile.columns) as f64 * steps;
-        let filled = ((blocks * self.parts(tile)) as f64 / FILLING as f64).min(1.0);
-        work / (tile.worth as f64 * filled)
+        let (blocks, parts) = (self.blocks(tile), self.parts(tile));
+        let terms = self.steps() * self.sources * self.depth();
+        let work = (blocks * tile.rows * tile.columns) as f64 * terms as f64;
+        let filled = ((blocks * parts) as f64 / FILLING as f64).min(1.0);
+        let moved = if parts > 1 { 2 * parts * self.rows * self.columns * size_of::<f32>() } else { 0 };
+        // A GPU of about a hundred multiprocessors; a multiply-add is two FLOP.
+        let waited = moved as f64 * GPUS[0].ridge(self.precision.into()) / 2.0;
+        work / (tile.worth as f64 / 100.0 * filled) + waited
     }
 
     pub fn cut(self) -> Cut {

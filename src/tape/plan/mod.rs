@@ -186,10 +186,31 @@ impl Plan {
         self.steps.iter().map(|s| s.flops).sum()
     }
 
-    /// Bytes that the steps of one run read and write, each operand counted once a step.
+    /// Bytes that the steps of one run read and write at least, each tensor counted once a step.
     pub fn bytes_moved(&self) -> u64 {
-        let bytes = |p: &Place| (p.len * self.size_of(p.kind)) as u64;
-        self.steps.iter().flat_map(|s| s.reads.iter().chain(&s.writes)).map(bytes).sum()
+        self.steps.iter().map(|step| self.step_bytes(step)).sum()
+    }
+
+    /// The same for one step.
+    pub fn step_bytes(&self, step: &Step) -> u64 {
+        let new = |&(i, place): &(usize, &Place)| !step.reads[..i].contains(place);
+        let reads = step.reads.iter().enumerate().filter(new).map(|(i, _)| self.read_bytes(step, i));
+        reads.chain(step.writes.iter().map(|p| self.bytes(p))).sum()
+    }
+
+    /// Bytes of operand number `i` that a step reads at least.
+    pub fn read_bytes(&self, step: &Step, i: usize) -> u64 {
+        let picked = match step.kernel {
+            Kernel::Gather { op: Gather::Pick, picks, .. } if i == 0 => picks,
+            Kernel::Gather { op: Gather::Rows, picks, columns, .. } if i == 0 => picks * columns,
+            _ => step.reads[i].len,
+        };
+        self.bytes(&Place { len: picked.min(step.reads[i].len), ..step.reads[i] })
+    }
+
+    /// Bytes of a value.
+    pub fn bytes(&self, place: &Place) -> u64 {
+        (place.len * self.size_of(place.kind)) as u64
     }
 
     pub fn size_of(&self, kind: Kind) -> usize {

@@ -17,6 +17,8 @@ pub struct Checks {
     pub leak: bool,
     /// Count instructions, sectors, wavefronts.
     pub count: bool,
+    /// Count what goes to and from global memory, and nothing else; part of `count`.
+    pub traffic: bool,
 }
 
 impl Checks {
@@ -30,15 +32,15 @@ impl Checks {
                 "global-race" => checks.global_race = true,
                 "sync" => checks.sync = true,
                 "leak" => checks.leak = true,
-                "count" => checks.count = true,
+                "count" => (checks.count, checks.traffic) = (true, true),
+                "traffic" => checks.traffic = true,
                 "all" => {
-                    let count = checks.count;
-                    checks =
-                        Checks { init: true, race: true, global_race: true, sync: true, leak: true, count };
+                    let on = Checks { init: true, race: true, global_race: true, sync: true, ..checks };
+                    checks = Checks { leak: true, ..on };
                 }
                 other => {
                     return Err(format!(
-                        "no check is called {other}; there are mem, init, race, global-race, sync, leak, count, all"
+                        "no check is called {other}; there are mem, init, race, global-race, sync, leak, count, traffic, all"
                     ));
                 }
             }
@@ -47,7 +49,11 @@ impl Checks {
     }
 
     pub fn watches_accesses(&self) -> bool {
-        self.init || self.race || self.global_race || self.count
+        self.init || self.race || self.global_race || self.traffic
+    }
+
+    pub fn watches_shared(&self) -> bool {
+        self.init || self.race || self.count
     }
 
     /// Whether blocks must run one after another for the findings to be the same each time.
@@ -121,6 +127,7 @@ fn with_live<T>(change: impl FnOnce(&mut Live) -> T) -> T {
             Checks::default()
         });
         checks.count |= get().stats.is_some();
+        checks.traffic |= checks.count;
         Live { checks, seed: get().seed, threads: get().threads }
     }))
 }

@@ -213,6 +213,9 @@ fn counters_count() {
         "\"launches\": 2",
         "\"global_load_requests\": 2",
         "\"global_load_sectors\": 2",
+        // Eight integers are a sector, and so is the number of calls, in each of two launches.
+        "\"global_distinct_read_sectors\": 4",
+        "\"global_distinct_written_sectors\": 4",
         "\"divergent_branches\":",
     ] {
         assert!(add.contains(part), "no {part} in {add}");

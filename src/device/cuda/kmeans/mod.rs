@@ -5,6 +5,7 @@
 //! movements): Lloyd's loop, which decides when a run stops, is the host's. Greedy k-means++ runs to its end on
 //! the device, with random numbers that the host drew.
 
+pub mod cost;
 mod queue;
 mod runs;
 

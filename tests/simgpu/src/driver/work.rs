@@ -113,7 +113,7 @@ fn kernel(request: &Request) -> Answer {
     let launch = Launch::new(request, snapshot, LAUNCHES.fetch_add(1, Relaxed));
     match launch.run() {
         Ok(counted) => {
-            if launch.checks.count {
+            if launch.checks.traffic {
                 counters::record(&request.program.name, &counted);
             }
             Ok(())

@@ -147,10 +147,12 @@ impl Warp {
     /// Checks and counters that look at every access.
     #[cold]
     fn watch_global(&mut self, addresses: &[u64; 32], bytes: u64, mask: u32, access: Access) -> bool {
-        let checks = self.launch().checks;
-        if checks.count {
+        let launch = self.launch();
+        let checks = launch.checks;
+        if let Some(all) = &launch.touched {
             let (touched, ideal) = sectors(addresses, bytes, mask);
             self.counters.global(access, touched, ideal, bytes * mask.count_ones() as u64);
+            all.mark(&launch.snapshot, addresses, bytes, mask, access);
         }
         if checks.init && !self.check_written(addresses, bytes, mask, access) {
             return false;
@@ -248,7 +250,7 @@ impl Warp {
         if is_bad {
             return self.bad_shared(addresses, bytes, mask);
         }
-        !self.is_watched || self.watch_shared(addresses, bytes, mask, access)
+        !self.is_shared_watched || self.watch_shared(addresses, bytes, mask, access)
     }
 
     #[cold]

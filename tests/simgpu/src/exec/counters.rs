@@ -52,6 +52,9 @@ counters! {
     global_load_sectors,
     global_store_sectors,
     global_atomic_sectors,
+    /// Sectors that a launch touches at all, summed over launches; an atomic access reads and writes.
+    global_distinct_read_sectors,
+    global_distinct_written_sectors,
     /// Sectors that the distinct bytes of the accesses would fill.
     global_load_ideal_sectors,
     global_store_ideal_sectors,

@@ -4,6 +4,7 @@ use super::block::Worker;
 use super::counters::Counters;
 use super::instruction::Program;
 use super::memory::Snapshot;
+use super::touched::Touched;
 use crate::config::Checks;
 use crate::random::Random;
 use crate::status::Status;
@@ -37,6 +38,8 @@ pub struct Launch {
     pub checks: Checks,
     pub seed: u64,
     pub snapshot: Snapshot,
+    /// If the counters want to know.
+    pub touched: Option<Touched>,
     /// Launches of the process before this one.
     pub number: u64,
     threads: usize,
@@ -70,6 +73,7 @@ impl Launch {
             params: request.params.clone(),
             checks: live.checks,
             seed: live.seed,
+            touched: live.checks.traffic.then(|| Touched::new(&snapshot)),
             snapshot,
             number,
             threads: live.threads,
@@ -167,6 +171,10 @@ impl Launch {
                 let mut counters = self.counters.lock().expect("no thread panics with it").clone();
                 counters.launches = 1;
                 counters.blocks = blocks;
+                if let Some(touched) = &self.touched {
+                    (counters.global_distinct_read_sectors, counters.global_distinct_written_sectors) =
+                        touched.count();
+                }
                 Ok(counters)
             }
         }

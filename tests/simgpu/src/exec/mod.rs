@@ -9,4 +9,5 @@ pub mod launch;
 pub mod memory;
 pub mod races;
 pub mod text;
+pub mod touched;
 pub mod warp;

@@ -57,6 +57,8 @@ pub struct Warp {
     pub has_fault: bool,
     /// Whether any check or counter wants to see every access.
     pub is_watched: bool,
+    /// The same for shared memory alone.
+    pub is_shared_watched: bool,
     /// Instructions executed, for `%clock`.
     pub clock: u64,
     branches: u32,
@@ -85,6 +87,7 @@ impl Warp {
             counters: Counters::default(),
             has_fault: false,
             is_watched: launch.checks.watches_accesses(),
+            is_shared_watched: launch.checks.watches_shared(),
             clock: 0,
             branches: 0,
             copies: Default::default(),

@@ -286,7 +286,7 @@ struct Short {
 
 #[inline(always)]
 fn shared_short(w: &mut Warp, i: &Instruction, m: u32) -> Option<Short> {
-    if m != !0 || w.is_watched {
+    if m != !0 || w.is_shared_watched {
         return None;
     }
     let bytes = 4 * i.list.len() as u32;
