@@ -12,6 +12,8 @@ pub struct Block {
     pub shared: Vec<u8>,
     /// A bit for each byte of shared memory that was written.
     pub shared_written: Vec<u32>,
+    /// A bit for each byte of shared memory that a cp.async is writing; empty if neither reads nor races are looked at.
+    pub shared_under_way: Vec<u32>,
     pub shared_races: Option<SharedRaces>,
     /// Kept over all blocks of a launch.
     pub global_races: Option<GlobalRaces>,
@@ -25,6 +27,7 @@ impl Block {
             index: [0; 3],
             shared: vec![0; bytes],
             shared_written: if checks.init { vec![0; bytes / 32 + 1] } else { Vec::new() },
+            shared_under_way: if checks.init || checks.race { vec![0; bytes / 32 + 1] } else { Vec::new() },
             shared_races: checks.race.then(|| SharedRaces::new(bytes)),
             global_races: checks.global_race.then(GlobalRaces::default),
         }
@@ -108,6 +111,7 @@ impl<'l> Worker<'l> {
         self.block.index = launch.block_at(linear);
         self.block.shared.fill(0xff);
         self.block.shared_written.fill(0);
+        self.block.shared_under_way.fill(0);
         if let Some(races) = &mut self.block.shared_races {
             races.order();
         }

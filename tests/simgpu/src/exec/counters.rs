@@ -84,6 +84,16 @@ pub enum Access {
     Atomic,
 }
 
+impl Access {
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Read => "read",
+            Access::Write => "write",
+            Access::Atomic => "atomic or volatile access",
+        }
+    }
+}
+
 impl Counters {
     pub fn global(&mut self, access: Access, sectors: u64, ideal: u64, bytes: u64) {
         let (requests, touched, least) = match access {

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod block;
+pub mod copies;
 pub mod counters;
 pub mod instruction;
 pub mod lanes;

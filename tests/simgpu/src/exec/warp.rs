@@ -5,6 +5,7 @@
 //! lanes of different branches run to a common `shfl` or barrier.
 
 use super::block::Block;
+use super::copies::Copies;
 use super::counters::Counters;
 use super::instruction::{Flow, Instruction, NONE};
 use super::lanes::{Lane, Lanes};
@@ -25,14 +26,6 @@ pub enum Stop {
 
 /// Branches that a warp may take before it gives way to the other warps of its block.
 const SLICE: u32 = 1 << 16;
-
-/// Bytes that `cp.async` will have copied when its group is waited for.
-pub struct Copy {
-    pub to: u64,
-    pub bytes: [u8; 16],
-    pub len: u8,
-    pub lane: u8,
-}
 
 pub struct Warp {
     registers: Vec<Lanes>,
@@ -60,9 +53,7 @@ pub struct Warp {
     /// Instructions executed, for `%clock`.
     pub clock: u64,
     branches: u32,
-    /// Copies of each committed group, oldest first, then the open one.
-    pub copies: std::collections::VecDeque<Vec<Copy>>,
-    pub open_copies: Vec<Copy>,
+    pub copies: Copies,
 }
 
 impl Warp {
@@ -87,8 +78,7 @@ impl Warp {
             is_watched: launch.checks.watches_accesses(),
             clock: 0,
             branches: 0,
-            copies: Default::default(),
-            open_copies: Vec::new(),
+            copies: Copies::default(),
         }
     }
 
@@ -99,7 +89,6 @@ impl Warp {
         self.pc = 0;
         self.next_wait = u32::MAX;
         self.copies.clear();
-        self.open_copies.clear();
     }
 
     #[inline(always)]
@@ -214,30 +203,49 @@ impl Warp {
                 self.park(self.mask, self.pc);
                 self.reschedule();
             }
-            let i = &code[self.pc as usize];
-            let mut mask = self.mask;
-            if i.guard != NONE {
-                let guard = self.predicate(i.guard >> 1);
-                mask &= if i.guard & 1 != 0 { !guard } else { guard };
-            }
-            self.clock += 1;
-            if COUNT {
-                self.counters.instructions[i.class as usize] += 1;
-                self.counters.lanes += mask.count_ones() as u64;
-            }
-            if i.flow == Flow::Next {
+            // Up to where other lanes wait, nothing but control changes the mask or the order.
+            let straight = &code[..code.len().min(self.next_wait as usize)];
+            let mut pc = self.pc;
+            while let Some(i) = straight.get(pc as usize) {
+                if i.flow != Flow::Next {
+                    break;
+                }
+                let mask = self.guarded::<COUNT>(i);
                 if mask != 0 {
+                    self.pc = pc;
                     // SAFETY: `lanes::pick` chose an operation that this CPU can execute.
                     unsafe { (i.op)(self, i, mask) };
                     if self.has_fault {
                         return Stop::Fault;
                     }
                 }
-                self.pc += 1;
-            } else if let Some(stop) = self.flow(i, mask) {
-                return stop;
+                pc += 1;
+            }
+            self.pc = pc;
+            if pc < self.next_wait {
+                let i = &code[pc as usize];
+                let mask = self.guarded::<COUNT>(i);
+                if let Some(stop) = self.flow(i, mask) {
+                    return stop;
+                }
             }
         }
+    }
+
+    /// The lanes that execute an instruction.
+    #[inline(always)]
+    fn guarded<const COUNT: bool>(&mut self, i: &Instruction) -> u32 {
+        let mut mask = self.mask;
+        if i.guard != NONE {
+            let guard = self.predicate(i.guard >> 1);
+            mask &= if i.guard & 1 != 0 { !guard } else { guard };
+        }
+        self.clock += 1;
+        if COUNT {
+            self.counters.instructions[i.class as usize] += 1;
+            self.counters.lanes += mask.count_ones() as u64;
+        }
+        mask
     }
 
     /// Branches, barriers and ends.
@@ -273,7 +281,8 @@ impl Warp {
                 return self.slice();
             }
             Flow::Exit => {
-                self.finish_copies(0);
+                self.copies.commit(mask);
+                self.finish_copies(mask, 0);
                 self.alive &= !mask;
                 if self.alive == 0 {
                     return Some(Stop::Done);

@@ -224,7 +224,7 @@ pub fn select(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let (x, y) = (w.get::<u32>(i.a), w.get::<u32>(i.b));
         let mut out = [0u32; 32];
         for k in 0..32 {
-            out[k] = if chosen >> k & 1 != 0 { x[k] } else { y[k] };
+            out[k] = if chosen & 1 << k != 0 { x[k] } else { y[k] };
         }
         w.set(i.dst, &out, m);
     }
@@ -234,7 +234,7 @@ pub fn select(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let (x, y) = (w.get::<u64>(i.a), w.get::<u64>(i.b));
         let mut out = [0u64; 32];
         for k in 0..32 {
-            out[k] = if chosen >> k & 1 != 0 { x[k] } else { y[k] };
+            out[k] = if chosen & 1 << k != 0 { x[k] } else { y[k] };
         }
         w.set(i.dst, &out, m);
     }

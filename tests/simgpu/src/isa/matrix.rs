@@ -49,7 +49,9 @@ pub fn load_matrix(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let rows = 8 * i.list.len();
         let mut addresses = w.addresses(i);
         let lanes = if rows == 32 { !0 } else { (1 << rows) - 1 };
-        if !w.check_shared(&mut addresses, 16, lanes, Access::Read) {
+        if !w.check_shared(&mut addresses, 16, lanes)
+            || w.is_watched && !w.watch_shared(&addresses, 16, lanes, Access::Read)
+        {
             return;
         }
         for (matrix, &slot) in i.list.iter().enumerate() {

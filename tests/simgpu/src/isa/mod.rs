@@ -9,12 +9,14 @@ pub mod atomics;
 pub mod bits;
 pub mod compare;
 pub mod control;
+pub mod copies;
 pub mod convert;
 pub mod float;
 pub mod half;
 pub mod matrix;
 pub mod memory;
 pub mod moves;
+pub mod short;
 pub mod warp;
 
 use crate::exec::instruction::{Instruction, Special};
@@ -78,7 +80,7 @@ pub const OPCODES: &[Opcode] = &[
         "cp",
         "async ca cg shared shared::cta global commit_group wait_group wait_all L2::cache_hint L2::64B L2::128B \
          L2::256B bulk prefetch",
-        memory::copy_async,
+        copies::copy_async,
     ),
     row("cvt", "rn rz rm rp rna rni rzi rmi rpi ftz sat relu satfinite", convert::convert),
     row("cvta", "to global shared shared::cta local const param param::entry", moves::convert_address),
