@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 pub struct Copy {
     /// Lanes whose bytes are still under way.
     pub lanes: u32,
-    /// Offsets in shared memory.
-    pub to: [u32; 32],
+    /// Where in the block's shared memory.
+    pub to: [u64; 32],
     pub bytes: [[u8; 16]; 32],
     pub len: usize,
     /// The group of each lane's copy.
@@ -21,7 +21,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    pub fn new(lanes: u32, to: [u32; 32], len: usize) -> Copy {
+    pub fn new(lanes: u32, to: [u64; 32], len: usize) -> Copy {
         Copy { lanes, to, bytes: [[0; 16]; 32], len, group: [0; 32] }
     }
 }
@@ -73,12 +73,21 @@ impl Warp {
     }
 
     fn finish_copy(&mut self, copy: &Copy, lanes: u32) {
+        if lanes == 0 {
+            return;
+        }
+        let base = self.block().shared.as_ptr() as u64;
         for k in each_lane(lanes) {
-            let (to, len) = (copy.to[k] as usize, copy.len);
+            let (to, len) = ((copy.to[k] - base) as usize, copy.len);
             if self.is_watched && !self.watch_copy_end(to as u64, len as u64, k) {
                 return;
             }
-            self.block().shared[to..to + len].copy_from_slice(&copy.bytes[k][..len]);
+            let (to, from) = (&mut self.block().shared[to..], &copy.bytes[k]);
+            match len {
+                16 => to[..16].copy_from_slice(from),
+                8 => to[..8].copy_from_slice(&from[..8]),
+                _ => to[..len].copy_from_slice(&from[..len]),
+            }
         }
     }
 

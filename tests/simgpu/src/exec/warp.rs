@@ -112,6 +112,14 @@ impl Warp {
         unsafe { &*self.registers.as_ptr().add(slot as usize).cast() }
     }
 
+    /// Where a register of all lanes stands.
+    #[inline(always)]
+    pub fn place(&mut self, slot: u32) -> *mut [u32; 32] {
+        debug_assert!((slot as usize) < self.registers.len());
+        // SAFETY: `Program::verify` has seen that the slot lies in the register file.
+        unsafe { self.registers.as_mut_ptr().add(slot as usize).cast() }
+    }
+
     /// Writes the lanes of `mask`.
     #[inline(always)]
     pub fn set<T: Lane>(&mut self, slot: u32, values: &[T; 32], mask: u32) {

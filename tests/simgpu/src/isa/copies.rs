@@ -86,20 +86,16 @@ fn copy(w: &mut Warp, i: &Instruction, m: u32) {
             }
         }
     }
-    let Some(to) = Short::shared(w, i, m, i.aux) else { return copy_any(w, i, m, from, whole, some) };
-    let base = w.block().shared.as_ptr() as u64;
-    let mut copy = Copy::new(m, to.offsets, i.aux as usize);
-    debug_assert_eq!(base, to.base);
-    if some != 0 {
-        return copy_any(w, i, m, from, whole, some);
-    }
+    let to = Short::shared(w, i, m, i.aux as u64).filter(|_| some == 0);
+    let Some(to) = to else { return copy_any(w, i, m, from, whole, some) };
+    let mut copy = Copy::new(m, to.0, i.aux as usize);
     if whole != 0 {
         let Some(at) = Short::global(w, from, whole, i.aux as u64) else {
             return copy_any(w, i, m, from, whole, some);
         };
         for k in each_lane(whole) {
             // SAFETY: `aux` bytes at each address were checked, and are aligned to `aux`.
-            unsafe { read_bytes(at.base + at.offsets[k] as u64, i.aux, &mut copy.bytes[k]) };
+            unsafe { read_bytes(at.0[k], i.aux, &mut copy.bytes[k]) };
         }
     }
     w.copies.begin(copy);
@@ -142,7 +138,8 @@ fn copy_any(w: &mut Warp, i: &Instruction, m: u32, mut from: [u64; 32], whole: u
     if !w.check_shared(&mut to, bytes, m) || w.is_watched && !w.watch_copy_begin(&to, bytes, m) {
         return;
     }
-    let mut copy = Copy::new(m, to.map(|offset| offset as u32), i.aux as usize);
+    let base = w.block().shared.as_ptr() as u64;
+    let mut copy = Copy::new(m, to.map(|offset| offset.wrapping_add(base)), i.aux as usize);
     for k in each_lane(m) {
         for byte in 0..sizes[k] as usize {
             // SAFETY: these bytes were resolved above.
