@@ -231,33 +231,24 @@ impl<'l> Worker<'l> {
         warp.pc += 1;
     }
 
-    /// Whether all threads of the block wait at one and the same instruction; else reports.
+    /// Whether all warps that have not ended wait at one and the same instruction; else reports.
     fn is_uniform(&mut self, barrier: &Barrier, states: &[State]) -> bool {
         let first = barrier.waiting[0];
         let pc = self.warps[first].pc;
-        let launch = self.launch;
-        for (w, &state) in states.iter().enumerate() {
-            let missing = launch.threads_of_warp(w as u32) & !self.warps[w].alive;
-            let text = if state == State::Done || missing != 0 {
-                let lane = if state == State::Done { 0 } else { missing.trailing_zeros() };
-                format!("divergent barrier: thread {} has exited and does not arrive", w as u32 * 32 + lane)
-            } else if self.warps[w].pc != pc {
-                let other = launch.instruction_place(self.warps[w].pc as usize);
-                format!("divergent barrier: warp {w} waits at another barrier, {other}")
-            } else {
-                continue;
-            };
-            let lane = self.warps[first].mask.trailing_zeros();
-            self.warps[first].fault(lane, Status::LaunchFailed, text);
-            return false;
-        }
-        true
+        let stray = (0..states.len()).find(|&w| states[w] != State::Done && self.warps[w].pc != pc);
+        let Some(w) = stray else { return true };
+        let other = self.launch.instruction_place(self.warps[w].pc as usize);
+        let text = format!("divergent barrier: warp {w} waits at another barrier, {other}");
+        let lane = self.warps[first].mask.trailing_zeros();
+        self.warps[first].fault(lane, Status::LaunchFailed, text);
+        false
     }
 
     fn deadlock(&mut self, states: &[State]) {
         let waiting = states.iter().position(|&state| state == State::Waiting).unwrap_or(0);
         let text = "divergent barrier: it waits for threads that never arrive".to_string();
-        self.warps[waiting].fault(0, Status::LaunchFailed, text);
+        let lane = self.warps[waiting].mask.trailing_zeros();
+        self.warps[waiting].fault(lane, Status::LaunchFailed, text);
     }
 }
 

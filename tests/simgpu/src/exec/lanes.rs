@@ -62,7 +62,8 @@ pub fn gather_bits(lanes: &[u32; 32]) -> u32 {
     for group in 0..8 {
         use std::arch::x86_64::{_mm_castsi128_ps, _mm_loadu_si128, _mm_movemask_ps};
         // SAFETY: four lanes from here are inside of the array; every x86-64 has SSE2.
-        let four = unsafe { _mm_movemask_ps(_mm_castsi128_ps(_mm_loadu_si128(lanes[4 * group..].as_ptr().cast()))) };
+        let four =
+            unsafe { _mm_movemask_ps(_mm_castsi128_ps(_mm_loadu_si128(lanes[4 * group..].as_ptr().cast()))) };
         bits |= (four as u32) << (4 * group);
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -75,7 +76,9 @@ pub fn gather_bits(lanes: &[u32; 32]) -> u32 {
 /// Both compilations of `fn body(&mut Warp, &Instruction, u32)`, as the `Op` that suits this CPU; or of one body for each.
 #[macro_export]
 macro_rules! compiled {
-    ($body:path) => { $crate::compiled!($body, $body) };
+    ($body:path) => {
+        $crate::compiled!($body, $body)
+    };
     ($portable:path, $avx2:path) => {{
         fn portable(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
             $portable(w, i, m)

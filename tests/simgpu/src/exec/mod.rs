@@ -9,5 +9,6 @@ pub mod lanes;
 pub mod launch;
 pub mod memory;
 pub mod races;
+pub mod schedule;
 pub mod text;
 pub mod warp;

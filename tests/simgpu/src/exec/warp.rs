@@ -12,6 +12,7 @@ use super::lanes::{Lane, Lanes};
 use super::launch::{Fault, Launch};
 use super::memory::Range;
 use crate::status::Status;
+use std::collections::HashMap;
 
 /// Why a warp returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,15 +31,22 @@ const SLICE: u32 = 1 << 16;
 pub struct Warp {
     registers: Vec<Lanes>,
     predicates: Vec<u32>,
+    /// Lanes that exist.
+    pub threads: u32,
     /// Lanes that have not exited.
     pub alive: u32,
     /// Lanes that run now, and where.
     pub mask: u32,
     pub pc: u32,
     /// Where each lane that does not run waits.
-    pcs: [u32; 32],
+    pub(super) pcs: [u32; 32],
     /// The lowest of those.
-    next_wait: u32,
+    pub(super) next_wait: u32,
+    /// Lanes that have arrived at a barrier before other lanes of the warp, and where.
+    pub(super) held: u32,
+    pub(super) held_at: u32,
+    /// For a barrier and an instruction: whether who is there has gone past the barrier.
+    pub(super) passed: HashMap<(u32, u32), bool>,
     pub id: u32,
     pub block: *mut Block,
     pub launch: *const Launch,
@@ -62,11 +70,15 @@ impl Warp {
         Warp {
             registers: program.register_file(),
             predicates: vec![0; program.predicates],
+            threads: 0,
             alive: 0,
             mask: 0,
             pc: 0,
             pcs: [0; 32],
             next_wait: u32::MAX,
+            held: 0,
+            held_at: 0,
+            passed: HashMap::new(),
             id,
             block,
             launch,
@@ -84,8 +96,8 @@ impl Warp {
 
     /// Puts all lanes that exist at the start of the program.
     pub fn restart(&mut self, threads: u32) {
-        self.alive = if threads >= 32 { !0 } else { (1 << threads) - 1 };
-        self.mask = self.alive;
+        self.threads = if threads >= 32 { !0 } else { (1 << threads) - 1 };
+        (self.alive, self.mask, self.held) = (self.threads, self.threads, 0);
         self.pc = 0;
         self.next_wait = u32::MAX;
         self.copies.clear();
@@ -164,37 +176,6 @@ impl Warp {
         launch.fail(Fault { status, text: format!("{message}\n    {place}") });
     }
 
-    /// Chooses the lanes with the lowest program counter.
-    #[cold]
-    fn reschedule(&mut self) {
-        let mut lowest = u32::MAX;
-        for k in 0..32 {
-            if self.alive >> k & 1 != 0 {
-                lowest = lowest.min(self.pcs[k]);
-            }
-        }
-        (self.mask, self.next_wait) = (0, u32::MAX);
-        for k in 0..32 {
-            if self.alive >> k & 1 != 0 {
-                if self.pcs[k] == lowest {
-                    self.mask |= 1 << k;
-                } else {
-                    self.next_wait = self.next_wait.min(self.pcs[k]);
-                }
-            }
-        }
-        self.pc = lowest;
-    }
-
-    /// Lets lanes wait at a place.
-    fn park(&mut self, mask: u32, pc: u32) {
-        for k in 0..32 {
-            if mask >> k & 1 != 0 {
-                self.pcs[k] = pc;
-            }
-        }
-    }
-
     /// Runs until a barrier, the end, an error, or for a slice.
     pub fn run(&mut self, code: &[Instruction]) -> Stop {
         if self.launch().checks.count {
@@ -212,7 +193,14 @@ impl Warp {
                 self.reschedule();
             }
             // Up to where other lanes wait, nothing but control changes the mask or the order.
-            let straight = &code[..code.len().min(self.next_wait as usize)];
+            let mut limit = self.next_wait;
+            if self.held != 0 {
+                if !self.may_still_end() {
+                    return Stop::Fault;
+                }
+                limit = limit.min(self.pc + 1);
+            }
+            let straight = &code[..code.len().min(limit as usize)];
             let mut pc = self.pc;
             while let Some(i) = straight.get(pc as usize) {
                 if i.flow != Flow::Next {
@@ -230,7 +218,7 @@ impl Warp {
                 pc += 1;
             }
             self.pc = pc;
-            if pc < self.next_wait {
+            if pc < limit {
                 let i = &code[pc as usize];
                 let mask = self.guarded::<COUNT>(i);
                 if let Some(stop) = self.flow(i, mask) {
@@ -305,16 +293,7 @@ impl Warp {
             Flow::Barrier if mask == 0 => self.pc += 1,
             Flow::Barrier => {
                 if mask != self.alive {
-                    self.let_exit();
-                }
-                if mask != self.alive {
-                    let text = format!(
-                        "divergent barrier: lanes {mask:#010x} of warp {} arrived, lanes {:#010x} are elsewhere",
-                        self.id,
-                        self.alive & !mask
-                    );
-                    self.fault((self.alive & !mask).trailing_zeros(), Status::LaunchFailed, text);
-                    return Some(Stop::Fault);
+                    return self.hold(mask);
                 }
                 self.counters.barriers += 1;
                 return Some(Stop::Barrier);
@@ -326,26 +305,6 @@ impl Warp {
             }
         }
         None
-    }
-
-    /// Lanes that have only the end before them need not be waited for at a barrier: they end now.
-    fn let_exit(&mut self) {
-        let code = &self.launch().program.code;
-        for k in 0..32 {
-            let bit = 1 << k;
-            if self.alive & !self.mask & bit != 0 {
-                let next = &code[self.pcs[k] as usize];
-                if next.flow == Flow::Exit && next.guard == NONE {
-                    self.alive &= !bit;
-                }
-            }
-        }
-        self.next_wait = u32::MAX;
-        for k in 0..32 {
-            if (self.alive & !self.mask) >> k & 1 != 0 {
-                self.next_wait = self.next_wait.min(self.pcs[k]);
-            }
-        }
     }
 
     fn slice(&mut self) -> Option<Stop> {

@@ -212,8 +212,18 @@ macro_rules! operation {
 
 operation!(load_shared, load, load_any, |w, i, m| Short::shared(w, i, m, 4 * i.list.len() as u64));
 operation!(store_shared, store, store_any, |w, i, m| Short::shared(w, i, m, 4 * i.list.len() as u64));
-operation!(load_global, load, load_any, |w, i, m| Short::global(w, w.addresses(i), m, 4 * i.list.len() as u64));
-operation!(store_global, store, store_any, |w, i, m| Short::global(w, w.addresses(i), m, 4 * i.list.len() as u64));
+operation!(load_global, load, load_any, |w, i, m| Short::global(
+    w,
+    w.addresses(i),
+    m,
+    4 * i.list.len() as u64
+));
+operation!(store_global, store, store_any, |w, i, m| Short::global(
+    w,
+    w.addresses(i),
+    m,
+    4 * i.list.len() as u64
+));
 
 /// Words of lanes to rows of a register and back, eight lanes at a time.
 #[cfg(target_arch = "x86_64")]
