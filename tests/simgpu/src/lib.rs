@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod config;
+pub mod coverage;
 pub mod driver;
 pub mod exec;
 pub mod half;

@@ -218,3 +218,12 @@ fn counters_count() {
         assert!(add.contains(part), "no {part} in {add}");
     }
 }
+
+/// Fails for each function of the API that none of the tests here has called.
+#[test]
+fn every_function_is_tested() {
+    let Some(touched) = gpu::touched_by_others("every_function_is_tested") else { return };
+    let untested: Vec<&str> =
+        cuda::driver::all_functions().into_iter().filter(|name| !touched.contains(*name)).collect();
+    assert!(untested.is_empty(), "no test for: {}", untested.join(", "));
+}

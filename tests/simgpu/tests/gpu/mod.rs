@@ -179,3 +179,16 @@ impl Draw {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 }
+
+/// What the other tests of this program call and launch, by name, found by running them in a process of its own. None
+/// without a toolkit.
+pub fn touched_by_others(guard: &str) -> Option<std::collections::BTreeSet<String>> {
+    toolkit()?;
+    let path = std::env::temp_dir().join(format!("simgpu-coverage-{}-{guard}", std::process::id()));
+    let mut others = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = others.args(["--skip", guard]).env("SIMGPU_COVERAGE", &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let names = std::fs::read_to_string(&path).unwrap();
+    let _ = std::fs::remove_file(&path);
+    Some(names.lines().map(str::to_string).collect())
+}
