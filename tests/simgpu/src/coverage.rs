@@ -3,6 +3,8 @@
 
 use crate::exec::instruction::Program;
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::sync::{Mutex, MutexGuard};
 
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -25,11 +27,12 @@ pub fn note_launch(program: &Program) {
     }
 }
 
-/// Writes the names, one a line, to the file that the variable names.
+/// Adds the names, one a line, to the file that the variable names.
 pub fn write() {
     let (Some(path), Some(seen)) = (&crate::config::get().coverage, seen()) else { return };
     let lines: String = seen.iter().map(|name| format!("{name}\n")).collect();
-    if let Err(error) = std::fs::write(path, lines) {
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(lines.as_bytes())) {
         eprintln!("simgpu: cannot write {path}: {error}");
     }
 }

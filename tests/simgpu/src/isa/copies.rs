@@ -22,7 +22,7 @@ fn small_number(operand: &Operand) -> Result<u64, String> {
 }
 
 pub fn copy_async(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
-    if !f.has("async") || f.has("bulk") || f.has("prefetch") {
+    if !f.has("async") {
         return f.no_such_form();
     }
     i.class = Class::Global;

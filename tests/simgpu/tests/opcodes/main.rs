@@ -2,6 +2,7 @@
 
 mod atomics;
 mod bits;
+mod comparisons;
 mod control;
 mod conversions;
 mod floats;
@@ -9,9 +10,12 @@ mod floats;
 mod forms;
 #[path = "../gpu/mod.rs"]
 mod gpu;
+mod hints;
 mod integers;
 mod matrices;
 mod memory;
+mod rounding;
+mod text;
 mod warps;
 
 // `forms` names its sibling by `super`.

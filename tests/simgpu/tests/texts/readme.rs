@@ -6,7 +6,7 @@ use cuda::{driver, isa};
 fn lists_are_up_to_date() {
     let mut names: Vec<&str> = driver::all_functions();
     names.sort();
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let section = |start: &str| {
         let (_, rest) =
             readme.split_once(&format!("<!-- {start} -->\n```text\n")).expect("the section is there");

@@ -1,6 +1,7 @@
 //! The driver API where kernels are not the point: graphs, captures, memory, modules, attributes.
 
-#[path = "gpu/mod.rs"]
+mod functions;
+#[path = "../gpu/mod.rs"]
 mod gpu;
 
 use cudarc::driver::sys::{self, CUresult, CUstreamCaptureMode as Mode};
