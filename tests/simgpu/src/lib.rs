@@ -15,6 +15,5 @@ pub mod isa;
 pub mod lower;
 pub mod ptx;
 pub mod random;
-pub mod slots;
 pub mod status;
 pub mod types;

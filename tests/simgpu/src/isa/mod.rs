@@ -298,11 +298,3 @@ pub fn list() -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_table_is_sorted() {
-        assert!(super::OPCODES.windows(2).all(|pair| pair[0].name < pair[1].name));
-    }
-}

@@ -1,4 +1,0 @@
-//! What needs no kernel: texts that are no PTX, and the lists in the README.
-
-mod garbage;
-mod readme;
