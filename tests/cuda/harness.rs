@@ -88,9 +88,7 @@ fn prepare() -> Result<Gpu, String> {
     if std::env::var_os("TESSERA_GPU").is_some_and(|v| v == "real") {
         return Ok(Gpu { nvrtc: PathBuf::new(), driver: PathBuf::new(), cache });
     }
-    fs::create_dir_all(&target).map_err(|e| e.to_string())?;
-    let lock = File::create(target.join("cuda-tests.lock")).map_err(|e| e.to_string())?;
-    lock.lock().map_err(|e| e.to_string())?;
+    let lock = lock(&target)?;
     let nvrtc = toolkit(&target)?.join("nvrtc/lib");
     let driver = simulator(&target)?;
     drop(lock);
@@ -100,8 +98,16 @@ fn prepare() -> Result<Gpu, String> {
     Ok(Gpu { nvrtc, driver, cache })
 }
 
+/// Keeps other test processes from installing and building meanwhile, as long as the file is open.
+pub fn lock(target: &Path) -> Result<File, String> {
+    fs::create_dir_all(target).map_err(|e| e.to_string())?;
+    let lock = File::create(target.join("cuda-tests.lock")).map_err(|e| e.to_string())?;
+    lock.lock().map_err(|e| e.to_string())?;
+    Ok(lock)
+}
+
 /// The directory that cargo builds in.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_tessera"));
     binary.ancestors().nth(2).unwrap_or(Path::new("target")).to_path_buf()
 }

@@ -15,7 +15,7 @@ fn main() {
     let (options, files): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|a| a.starts_with('-'));
     if files.is_empty() {
-        let mut names: Vec<&str> = driver::all_functions().iter().map(|(name, _)| *name).collect();
+        let mut names = driver::all_functions();
         names.sort();
         println!("{}\n\n{}", names.join("\n"), isa::list());
         return;

@@ -72,6 +72,8 @@ pub struct Config {
     pub driver_version: i32,
     /// Where to write the counters at the end of the process.
     pub stats: Option<String>,
+    /// Where to write what was called and launched at the end of the process.
+    pub coverage: Option<String>,
     pub timeout_seconds: u64,
     /// Launches return their own errors, as with the real driver.
     pub is_blocking: bool,
@@ -101,6 +103,7 @@ pub fn get() -> &'static Config {
             arch: (major.parse().unwrap_or(8), minor.parse().unwrap_or(0)),
             driver_version: number("SIMGPU_DRIVER_VERSION", 12090),
             stats: std::env::var("SIMGPU_STATS").ok().filter(|path| !path.is_empty()),
+            coverage: std::env::var("SIMGPU_COVERAGE").ok().filter(|path| !path.is_empty()),
             timeout_seconds: number("SIMGPU_TIMEOUT", 300),
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             trace: std::env::var("SIMGPU_TRACE").is_ok_and(|value| value == "1"),

@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod config;
+pub mod coverage;
 pub mod driver;
 pub mod exec;
 pub mod half;
@@ -14,6 +15,5 @@ pub mod isa;
 pub mod lower;
 pub mod ptx;
 pub mod random;
-pub mod slots;
 pub mod status;
 pub mod types;

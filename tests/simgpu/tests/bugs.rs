@@ -40,9 +40,10 @@ extern "C" __global__ void divergent(int *x, int n) {
     x[threadIdx.x] = 1;
 }
 extern "C" __global__ void exited(int *x, int n) {
-    if (threadIdx.x >= 32) return;
+    if (threadIdx.x >= 32 || threadIdx.x == 7) { x[threadIdx.x] = 5; return; }
     __syncthreads();
-    x[threadIdx.x] = 1;
+    if (threadIdx.x == 9) return;
+    __syncthreads(); __syncwarp(); x[threadIdx.x] = __ballot_sync(~0u, threadIdx.x < 4);
 }
 extern "C" __device__ void __assertfail(const char *, const char *, unsigned, const char *, size_t);
 extern "C" __global__ void asserts(int *x, int n) {
@@ -59,6 +60,64 @@ extern "C" __global__ void order(int *x, int n) {
 }
 extern "C" __global__ void forever(int *x, int n) {
     while (atomicAdd(x, 0) == 0) { }
+}
+extern "C" __global__ void two_barriers(int *x, int n) {
+    if (threadIdx.x < 32)
+        __syncthreads();
+    else
+        asm volatile("bar.sync 0;");
+}
+extern "C" __global__ void other_barrier(int *x, int n) {
+    if (threadIdx.x < 5)
+        asm volatile("bar.sync 1;");
+    else
+        asm volatile("bar.sync 2;");
+}
+extern "C" __global__ void alone_at_barrier(int *x, int n) {
+    if (threadIdx.x >= 32)
+        asm volatile("bar.sync 1, 64;");
+}
+extern "C" __global__ void shuffles_with_the_gone(int *x, int n) {
+    if (threadIdx.x >= 20) return;
+    x[threadIdx.x] = __shfl_sync(~0u, threadIdx.x, 0);
+}
+extern "C" __global__ void shuffles_from_nobody(int *x, int n) {
+    x[threadIdx.x] = __shfl_xor_sync(~0u, threadIdx.x, 16);
+}
+extern "C" __global__ void votes_apart(int *x, int n) {
+    if (threadIdx.x < 3)
+        x[0] = __ballot_sync(~0u, 1);
+    x[threadIdx.x] += 1;
+}
+extern "C" __global__ void copies(int *x, int n) {
+    __shared__ int s[64];
+    unsigned to = __cvta_generic_to_shared(&s[threadIdx.x]);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(to), "l"(&x[threadIdx.x]));
+    asm volatile("cp.async.commit_group;");
+    if (n >= 1)
+        asm volatile("cp.async.wait_group %0;" :: "n"(1));
+    if (n == 2)
+        asm volatile("cp.async.wait_all;");
+    __syncwarp();
+    x[threadIdx.x] = s[threadIdx.x] + 1;
+}
+extern "C" __global__ void copies_over_a_read(int *x, int n) {
+    __shared__ int s[64];
+    s[threadIdx.x] = 1;
+    __syncthreads();
+    if (threadIdx.x < 32) x[threadIdx.x] = s[threadIdx.x + 32];
+    unsigned to = __cvta_generic_to_shared(&s[threadIdx.x]);
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(to), "l"(&x[threadIdx.x]));
+    asm volatile("cp.async.wait_all;");
+}
+extern "C" __global__ void traps(int *x, int n) {
+    if (threadIdx.x == 3)
+        asm volatile("trap;");
+}
+extern "C" __global__ void local_bounds(int *x, int n) {
+    int place[4] = {n, n, n, n};
+    for (int t = 0; t <= n; t++) place[t] = x[t];
+    x[threadIdx.x] = place[n & 1];
 }
 "#;
 
@@ -82,10 +141,27 @@ fn finish(gpu: &Gpu, launched: Option<DriverError>) -> Option<String> {
     result.err().map(|error| format!("{error:?}: {text}"))
 }
 
-/// Asserts that a message has all of these parts.
+/// Where a bug is.
+struct At {
+    kernel: &'static str,
+    line: u32,
+    block: &'static str,
+    thread: &'static str,
+}
+
+fn at(kernel: &'static str, line: u32, block: &'static str, thread: &'static str) -> At {
+    At { kernel, line, block, thread }
+}
+
+/// Asserts that a bug was found, that its message has all of these parts, and that it names the place.
 #[track_caller]
-fn says(message: Option<String>, parts: &[&str]) {
+fn says(message: Option<String>, parts: &[&str], place: At) {
     let message = message.expect("the bug is found");
+    let At { kernel, line, block, thread } = place;
+    let (_, found) = message.split_once("\n    kernel ").expect("a place");
+    assert!(found.starts_with(&format!("{kernel}, ")), "not in {kernel}: {message}");
+    assert!(found.contains(&format!("kernel.cu:{line} (PTX line")), "not in line {line}: {message}");
+    assert!(found.ends_with(&format!("block {block}, thread {thread}")), "not {block} {thread}: {message}");
     for part in parts {
         assert!(message.contains(part), "no `{part}` in: {message}");
     }
@@ -102,32 +178,30 @@ fn with(checks: &str, test: impl FnOnce(&Gpu)) {
 
 #[test]
 fn a_kernel_without_bugs_passes_all_checks() {
-    with("all,count", |gpu| assert_eq!(run(gpu, "fine", 100, 100, shape(2, 64)), None));
+    with("all,count", |gpu| {
+        assert_eq!(run(gpu, "fine", 100, 100, shape(2, 64)), None);
+        // Threads that have ended hold up no barrier.
+        assert_eq!(run(gpu, "exited", 64, 0, shape(1, 64)), None);
+        assert_eq!(run(gpu, "copies", 32, 2, shape(1, 32)), None);
+    });
 }
 
 #[test]
 fn out_of_bounds() {
     with("", |gpu| {
         let message = run(gpu, "bounds", 100, 0, shape(2, 64));
-        says(
-            message,
-            &[
-                "ILLEGAL_ADDRESS",
-                "invalid global write of 4 bytes",
-                "kernel bounds, ",
-                "kernel.cu:5",
-                "block (1,0,0), thread (36,0,0)",
-                "past the end of allocation",
-            ],
-        );
+        let parts = ["ILLEGAL_ADDRESS", "invalid global write of 4 bytes", "past the end of allocation"];
+        says(message, &parts, at("bounds", 5, "(1,0,0)", "(36,0,0)"));
     });
 }
 
 #[test]
-fn outside_of_shared_memory() {
+fn outside_of_shared_and_local_memory() {
     with("", |gpu| {
         let message = run(gpu, "shared_bounds", 4, 1, shape(1, 32));
-        says(message, &["ILLEGAL_ADDRESS", "shared access", "kernel.cu:45", "thread (16,0,0)"]);
+        says(message, &["ILLEGAL_ADDRESS", "shared access"], at("shared_bounds", 46, "(0,0,0)", "(16,0,0)"));
+        let message = run(gpu, "local_bounds", 64, 4, shape(1, 32));
+        says(message, &["ILLEGAL_ADDRESS", "local access"], at("local_bounds", 110, "(0,0,0)", "(0,0,0)"));
     });
 }
 
@@ -146,16 +220,8 @@ fn use_after_free() {
         launch.arg(&address).arg(&mut y);
         // SAFETY: an address in place of a pointer; that it is stale is what this is about.
         let launched = unsafe { launch.launch(shape(1, 64)) }.err();
-        says(
-            finish(gpu, launched),
-            &[
-                "ILLEGAL_ADDRESS",
-                "use after free",
-                "kernel reads, ",
-                "kernel.cu:8",
-                "block (0,0,0), thread (0,0,0)",
-            ],
-        );
+        let parts = ["ILLEGAL_ADDRESS", "use after free"];
+        says(finish(gpu, launched), &parts, at("reads", 8, "(0,0,0)", "(0,0,0)"));
     });
 }
 
@@ -163,7 +229,7 @@ fn use_after_free() {
 fn misalignment() {
     with("", |gpu| {
         let message = run(gpu, "crooked", 64, 1, shape(1, 32));
-        says(message, &["MISALIGNED_ADDRESS", "kernel crooked, ", "kernel.cu:11", "thread (1,0,0)"]);
+        says(message, &["MISALIGNED_ADDRESS"], at("crooked", 11, "(0,0,0)", "(1,0,0)"));
     });
 }
 
@@ -179,10 +245,8 @@ fn uninitialised_global_memory() {
         launch.arg(&x).arg(&mut y);
         // SAFETY: the kernel's parameters.
         let launched = unsafe { launch.launch(shape(1, 64)) }.err();
-        says(
-            finish(gpu, launched),
-            &["uninitialised global memory", "kernel reads, ", "kernel.cu:8", "thread (50,0,0)"],
-        );
+        let parts = ["uninitialised global memory"];
+        says(finish(gpu, launched), &parts, at("reads", 8, "(0,0,0)", "(50,0,0)"));
     });
 }
 
@@ -190,7 +254,8 @@ fn uninitialised_global_memory() {
 fn uninitialised_shared_memory() {
     with("init", |gpu| {
         let message = run(gpu, "uninitialised_shared", 64, 0, shape(1, 64));
-        says(message, &["uninitialised shared memory", "kernel.cu:17", "thread (40,0,0)"]);
+        let place = at("uninitialised_shared", 17, "(0,0,0)", "(40,0,0)");
+        says(message, &["uninitialised shared memory"], place);
     });
 }
 
@@ -198,15 +263,11 @@ fn uninitialised_shared_memory() {
 fn race_between_warps() {
     with("race", |gpu| {
         let message = run(gpu, "shared_race", 64, 0, shape(1, 64));
-        says(
-            message,
-            &[
-                "race between warps on shared memory",
-                "kernel shared_race, ",
-                "kernel.cu:2",
-                "no barrier between",
-            ],
-        );
+        let parts = ["race between warps on shared memory", "no barrier between", "warp 0", "kernel.cu:22"];
+        says(message, &parts, at("shared_race", 21, "(0,0,0)", "(32,0,0)"));
+        let message = run(gpu, "copies_over_a_read", 64, 0, shape(1, 64));
+        let parts = ["race between warps on shared memory", "write after read", "warp 0"];
+        says(message, &parts, at("copies_over_a_read", 101, "(0,0,0)", "(32,0,0)"));
     });
 }
 
@@ -214,10 +275,8 @@ fn race_between_warps() {
 fn race_between_blocks() {
     with("global-race", |gpu| {
         let message = run(gpu, "global_race", 4, 0, shape(2, 32));
-        says(
-            message,
-            &["race between blocks on global memory", "kernel.cu:26", "block (1,0,0)", "block (0,0,0)"],
-        );
+        let parts = ["race between blocks on global memory", "block (0,0,0)"];
+        says(message, &parts, at("global_race", 26, "(1,0,0)", "(0,0,0)"));
     });
 }
 
@@ -225,20 +284,56 @@ fn race_between_blocks() {
 fn divergent_barriers() {
     with("sync", |gpu| {
         let message = run(gpu, "divergent", 64, 0, shape(1, 32));
-        says(message, &["divergent barrier", "kernel divergent, ", "kernel.cu:30"]);
-        let message = run(gpu, "exited", 64, 0, shape(1, 64));
-        says(message, &["divergent barrier", "has exited", "kernel.cu:35"]);
+        let parts = ["divergent barrier", "lanes 0xffffffe0 went on to"];
+        says(message, &parts, at("divergent", 30, "(0,0,0)", "(0,0,0)"));
+        let message = run(gpu, "other_barrier", 64, 0, shape(1, 32));
+        let parts = ["divergent barrier", "lanes 0xffffffe0 went on to", "bar.sync"];
+        says(message, &parts, at("other_barrier", 63, "(0,0,0)", "(0,0,0)"));
+        let message = run(gpu, "two_barriers", 64, 0, shape(1, 64));
+        let parts = ["divergent barrier", "warp 1 waits at another barrier", "kernel.cu:59"];
+        says(message, &parts, at("two_barriers", 57, "(0,0,0)", "(0,0,0)"));
+        let message = run(gpu, "alone_at_barrier", 64, 0, shape(1, 64));
+        let parts = ["divergent barrier", "never arrive"];
+        says(message, &parts, at("alone_at_barrier", 69, "(0,0,0)", "(32,0,0)"));
     });
 }
 
 #[test]
-fn assertions() {
+fn lanes_that_are_not_there() {
+    with("", |gpu| {
+        let message = run(gpu, "shuffles_with_the_gone", 64, 0, shape(1, 32));
+        let parts = ["shfl.sync", "names lanes 0xfff00000, which have exited"];
+        says(message, &parts, at("shuffles_with_the_gone", 73, "(0,0,0)", "(0,0,0)"));
+        let message = run(gpu, "shuffles_from_nobody", 64, 0, shape(1, 20));
+        let parts = ["shfl.sync", "a lane that does not take part"];
+        says(message, &parts, at("shuffles_from_nobody", 76, "(0,0,0)", "(4,0,0)"));
+        let message = run(gpu, "votes_apart", 64, 0, shape(1, 32));
+        let parts = ["vote.sync", "0xfffffff8 did not arrive"];
+        says(message, &parts, at("votes_apart", 80, "(0,0,0)", "(0,0,0)"));
+    });
+}
+
+#[test]
+fn copies_that_nobody_waited_for() {
+    for check in ["init", "race"] {
+        with(check, |gpu| {
+            for waits in [0, 1] {
+                let message = run(gpu, "copies", 32, waits, shape(1, 32));
+                let parts = ["read of 4 bytes of shared memory at offset 0 that a cp.async is still writing"];
+                says(message, &parts, at("copies", 93, "(0,0,0)", "(0,0,0)"));
+            }
+        });
+    }
+}
+
+#[test]
+fn assertions_and_traps() {
     with("", |gpu| {
         let message = run(gpu, "asserts", 4, 0, shape(1, 32));
-        says(
-            message,
-            &["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at kernel.cu:41 in asserts", "thread (9,0,0)"],
-        );
+        let parts = ["CUDA_ERROR_ASSERT", "assertion `n > 3` failed at kernel.cu:41 in asserts"];
+        says(message, &parts, at("asserts", 42, "(0,0,0)", "(9,0,0)"));
+        let message = run(gpu, "traps", 4, 0, shape(1, 32));
+        says(message, &["trap executed"], at("traps", 106, "(0,0,0)", "(3,0,0)"));
     });
 }
 
@@ -291,7 +386,7 @@ fn child() {
         Ok("leak") => std::mem::forget(gpu.stream.alloc_zeros::<i32>(100).unwrap()),
         Ok("forever") => {
             let message = run(&gpu, "forever", 4, 0, shape(1, 32));
-            says(message, &["LAUNCH_TIMEOUT", "SIMGPU_TIMEOUT"]);
+            says(message, &["LAUNCH_TIMEOUT", "SIMGPU_TIMEOUT"], at("forever", 53, "(0,0,0)", "(0,0,0)"));
         }
         _ => {}
     }

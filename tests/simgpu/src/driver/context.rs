@@ -86,6 +86,12 @@ const LIMIT_PRINTF: c_int = 1;
 const LIMIT_HEAP: c_int = 2;
 
 super::api! {
+    /// NVRTC asks for it when it finds this library loaded, and goes on without.
+    fn cuGetExportTable(out: Out<*const c_void>, _id: *const c_void) {
+        offer(out, std::ptr::null());
+        Err(Status::NotFound)
+    }
+
     fn cuInit(flags: c_uint) {
         if flags != 0 {
             return Err(Status::InvalidValue);
@@ -122,27 +128,6 @@ super::api! {
         if context.retained == 0 { destroy(&mut driver, handle) } else { Ok(()) }
     }
 
-    fn cuDevicePrimaryCtxReset_v2(device: c_int) {
-        check_device(device)?;
-        let mut driver = lock();
-        match driver.primary {
-            Some(handle) => destroy(&mut driver, handle),
-            None => Ok(()),
-        }
-    }
-
-    fn cuDevicePrimaryCtxSetFlags_v2(device: c_int, _flags: c_uint) { check_device(device) }
-
-    fn cuDevicePrimaryCtxGetState(device: c_int, flags: Out<c_uint>, active: Out<c_int>) {
-        check_device(device)?;
-        let driver = lock();
-        let context = driver.primary.and_then(|handle| driver.contexts.get(&handle));
-        put(flags, context.map_or(0, |context| context.flags))?;
-        put(active, context.is_some() as c_int)
-    }
-
-    fn cuCtxCreate_v2(out: Out<Handle>, flags: c_uint, device: c_int) { create(out, flags, device) }
-
     fn cuCtxCreate_v3(out: Out<Handle>, _affinity: *mut c_void, _count: c_int, flags: c_uint, device: c_int) {
         create(out, flags, device)
     }
@@ -161,20 +146,6 @@ super::api! {
         Ok(())
     }
 
-    fn cuCtxPushCurrent_v2(handle: Handle) {
-        if !lock().contexts.contains_key(&handle) {
-            return Err(Status::InvalidContext);
-        }
-        STACK.with_borrow_mut(|stack| stack.push(handle));
-        Ok(())
-    }
-
-    fn cuCtxPopCurrent_v2(out: Out<Handle>) {
-        let handle = STACK.with_borrow_mut(|stack| stack.pop()).ok_or(Status::InvalidContext)?;
-        offer(out, handle);
-        Ok(())
-    }
-
     fn cuCtxSetCurrent(handle: Handle) {
         if handle != 0 && !lock().contexts.contains_key(&handle) {
             return Err(Status::InvalidContext);
@@ -184,25 +155,6 @@ super::api! {
     }
 
     fn cuCtxGetCurrent(out: Out<Handle>) { put(out, top()) }
-
-    fn cuCtxGetDevice(out: Out<c_int>) {
-        current(&lock())?;
-        put(out, 0)
-    }
-
-    fn cuCtxGetApiVersion(handle: Handle, out: Out<c_uint>) {
-        let driver = lock();
-        if handle != 0 && !driver.contexts.contains_key(&handle) {
-            return Err(Status::InvalidContext);
-        }
-        put(out, 3020)
-    }
-
-    fn cuCtxGetFlags(out: Out<c_uint>) {
-        let driver = lock();
-        let handle = current(&driver)?;
-        put(out, driver.contexts[&handle].flags)
-    }
 
     fn cuCtxSetFlags(flags: c_uint) {
         let mut driver = lock();

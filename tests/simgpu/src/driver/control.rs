@@ -13,7 +13,6 @@ pub fn all_functions() -> Vec<Entry> {
     [
         super::context::entries(),
         super::device::entries(),
-        super::entries::entries(),
         super::errors::entries(),
         super::event::entries(),
         super::graph::entries(),
@@ -42,6 +41,7 @@ pub fn at_exit() {
 
 extern "C" fn finish() {
     report_leaks();
+    crate::coverage::write();
     if let Some(path) = &config::get().stats
         && let Err(error) = std::fs::write(path, counters::json())
     {

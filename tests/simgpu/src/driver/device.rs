@@ -3,7 +3,7 @@
 use super::context::check_device;
 use super::{Out, put};
 use crate::status::Status;
-use std::ffi::{c_char, c_int, c_uint};
+use std::ffi::{c_char, c_int};
 
 /// Bytes of shared memory that a block may have after asking for them.
 pub fn shared_optin() -> usize {
@@ -109,30 +109,4 @@ super::api! {
         check_device(device)?;
         put(out, attribute(number))
     }
-
-    fn cuDeviceComputeCapability(major: Out<c_int>, minor: Out<c_int>, device: c_int) {
-        check_device(device)?;
-        let arch = crate::config::get().arch;
-        put(major, arch.0 as c_int)?;
-        put(minor, arch.1 as c_int)
-    }
-
-    fn cuDeviceCanAccessPeer(out: Out<c_int>, device: c_int, peer: c_int) {
-        check_device(device)?;
-        check_device(peer)?;
-        put(out, 0)
-    }
-
-    fn cuDeviceGetPCIBusId(out: *mut c_char, len: c_int, device: c_int) {
-        check_device(device)?;
-        let text = b"0000:51:00.0\0";
-        if out.is_null() || (len as usize) < text.len() || len < 0 {
-            return Err(Status::InvalidValue);
-        }
-        // SAFETY: the caller gives `len` bytes, as many as are written at least.
-        unsafe { out.copy_from_nonoverlapping(text.as_ptr().cast(), text.len()) };
-        Ok(())
-    }
-
-    fn cuDeviceGetLuid(_luid: *mut c_char, _mask: Out<c_uint>, _device: c_int) { Err(Status::NotSupported) }
 }

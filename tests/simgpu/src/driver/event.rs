@@ -81,8 +81,6 @@ super::api! {
 
     fn cuEventRecord(handle: Handle, stream: Handle) { record(handle, stream) }
 
-    fn cuEventRecordWithFlags(handle: Handle, stream: Handle, _flags: c_uint) { record(handle, stream) }
-
     fn cuEventQuery(handle: Handle) { query(handle) }
 
     fn cuEventSynchronize(handle: Handle) { query(handle) }

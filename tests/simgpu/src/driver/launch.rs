@@ -6,7 +6,7 @@ use super::work::Work;
 use super::{Answer, Handle, errors, ready};
 use crate::exec::launch::Request;
 use crate::status::Status;
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_uint, c_void};
 
 /// How the caller passes arguments: a pointer for each, or one packed buffer.
 pub type Arguments = *const *const c_void;
@@ -126,38 +126,6 @@ pub unsafe fn prepare(
     Ok(Work::Kernel(request))
 }
 
-/// `CUlaunchConfig`.
-#[repr(C)]
-pub struct LaunchConfig {
-    pub grid: [c_uint; 3],
-    pub block: [c_uint; 3],
-    pub shared: c_uint,
-    pub stream: Handle,
-    pub attributes: *const LaunchAttribute,
-    pub count: c_uint,
-}
-
-/// `CUlaunchAttribute`.
-#[repr(C)]
-pub struct LaunchAttribute {
-    id: c_int,
-    padding: c_int,
-    value: [u32; 16],
-}
-
-const CLUSTER_DIMENSION: c_int = 4;
-
-/// Refuses clusters of more than one block, which are not there.
-fn check_attributes(config: &LaunchConfig) -> Answer {
-    if config.attributes.is_null() {
-        return Ok(());
-    }
-    // SAFETY: the caller's array has `count` attributes.
-    let attributes = unsafe { std::slice::from_raw_parts(config.attributes, config.count as usize) };
-    let is_cluster = |a: &LaunchAttribute| a.id == CLUSTER_DIMENSION && a.value[..3] != [1, 1, 1];
-    if attributes.iter().any(is_cluster) { Err(Status::NotSupported) } else { Ok(()) }
-}
-
 super::api! {
     fn cuLaunchKernel(
         handle: Handle,
@@ -176,19 +144,6 @@ super::api! {
         // SAFETY: promised by the caller of the API.
         let work = unsafe { prepare(handle, grid, block, shared, pointers, packed) }?;
         enqueue(stream, work)
-    }
-
-    fn cuLaunchKernelEx(
-        config: Option<&LaunchConfig>,
-        handle: Handle,
-        pointers: Arguments,
-        packed: Arguments,
-    ) {
-        let config = config.ok_or(Status::InvalidValue)?;
-        check_attributes(config)?;
-        // SAFETY: promised by the caller of the API.
-        let work = unsafe { prepare(handle, config.grid, config.block, config.shared, pointers, packed) }?;
-        enqueue(config.stream, work)
     }
 
     /// Blocks run one after another, so a kernel whose blocks wait for each other ends with a timeout.

@@ -2,10 +2,10 @@
 
 use super::stream::enqueue;
 use super::work::{Copy, Fill, Work};
-use super::{Answer, Handle, Out, errors, offer, put, ready};
+use super::{Answer, Handle, Out, errors, put, ready};
 use crate::exec::memory::{self, Allocation, Owner};
 use crate::status::Status;
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_int, c_uint};
 use std::sync::Arc;
 
 /// New memory; whether its writes are tracked depends on the checks of this moment.
@@ -80,69 +80,16 @@ fn copy_on(stream: Handle, copy: Copy) -> Answer {
     enqueue(stream, Work::Copy(copy))
 }
 
-fn fill(to: u64, value: u32, element: usize, width: usize, height: usize, pitch: usize) -> Fill {
-    Fill { to, value, element, width, height, pitch }
+fn to_device(to: u64, from: u64, bytes: usize) -> Copy {
+    Copy { to, from, bytes, to_device: true, from_device: false }
 }
 
-fn row(to: u64, value: u32, element: usize, count: usize) -> Fill {
-    fill(to, value, element, count, 1, count.saturating_mul(element))
+fn to_host(to: u64, from: u64, bytes: usize) -> Copy {
+    Copy { to, from, bytes, to_device: false, from_device: true }
 }
 
-fn fill_now(fill: Fill) -> Answer {
-    ready()?.mind_synchronous()?;
-    Work::Fill(fill).run()
-}
-
-fn fill_on(stream: Handle, fill: Fill) -> Answer {
-    enqueue(stream, Work::Fill(fill))
-}
-
-/// `CUDA_MEMCPY2D`.
-#[repr(C)]
-pub struct Copy2d {
-    from_x: usize,
-    from_y: usize,
-    from_kind: c_uint,
-    from_host: usize,
-    from_device: u64,
-    from_array: usize,
-    from_pitch: usize,
-    to_x: usize,
-    to_y: usize,
-    to_kind: c_uint,
-    to_host: usize,
-    to_device: u64,
-    to_array: usize,
-    to_pitch: usize,
-    width: usize,
-    height: usize,
-}
-
-/// `CUmemorytype`.
-mod kind {
-    pub const HOST: u32 = 1;
-    pub const DEVICE: u32 = 2;
-    pub const UNIFIED: u32 = 4;
-}
-
-impl Copy2d {
-    fn plan(plan: Option<&Copy2d>) -> Answer<Copy> {
-        let p = plan.ok_or(Status::InvalidValue)?;
-        let side = |kind: u32, host: usize, device: u64, x: usize, y: usize, pitch: usize| {
-            let pitch = if pitch == 0 { p.width } else { pitch };
-            let (start, is_device) = match kind {
-                kind::HOST => (host as u64, Some(false)),
-                kind::DEVICE => (device, Some(true)),
-                kind::UNIFIED => (device, None),
-                _ => return Err(Status::NotSupported),
-            };
-            Ok((start + (y * pitch + x) as u64, pitch, is_device))
-        };
-        let (from, from_pitch, from_device) =
-            side(p.from_kind, p.from_host, p.from_device, p.from_x, p.from_y, p.from_pitch)?;
-        let (to, to_pitch, to_device) = side(p.to_kind, p.to_host, p.to_device, p.to_x, p.to_y, p.to_pitch)?;
-        Ok(Copy { to, from, width: p.width, height: p.height, to_pitch, from_pitch, to_device, from_device })
-    }
+fn on_device(to: u64, from: u64, bytes: usize) -> Copy {
+    Copy { to, from, bytes, to_device: true, from_device: true }
 }
 
 /// `CUmemLocation`.
@@ -174,12 +121,6 @@ super::api! {
         put(out, allocate_now(bytes, Owner::Program, false)?)
     }
 
-    fn cuMemAllocPitch_v2(out: Out<u64>, pitch: Out<usize>, width: usize, height: usize, _element: c_uint) {
-        let row = width.checked_next_multiple_of(512).ok_or(Status::InvalidValue)?;
-        put(out, allocate_now(row.saturating_mul(height), Owner::Program, false)?)?;
-        put(pitch, row)
-    }
-
     fn cuMemAllocManaged(out: Out<u64>, bytes: usize, flags: c_uint) {
         if !(1..=4).contains(&flags) {
             return Err(Status::InvalidValue);
@@ -200,60 +141,9 @@ super::api! {
         put(out, allocate_now(bytes, Owner::Host, true)?)
     }
 
-    fn cuMemAllocHost_v2(out: Out<u64>, bytes: usize) { put(out, allocate_now(bytes, Owner::Host, true)?) }
-
     fn cuMemFreeHost(address: u64) {
         super::context::current(&super::lock())?;
         if memory::lock().free(address, Owner::Host) { Ok(()) } else { Err(Status::InvalidValue) }
-    }
-
-    fn cuMemHostGetDevicePointer_v2(out: Out<u64>, address: u64, _flags: c_uint) {
-        drop(ready()?);
-        check_range(address, 1)?;
-        put(out, address)
-    }
-
-    fn cuMemHostGetFlags(out: Out<c_uint>, address: u64) {
-        drop(ready()?);
-        check_range(address, 1)?;
-        put(out, 0)
-    }
-
-    /// Memory of the host's own allocator cannot be given to kernels here.
-    fn cuMemHostRegister_v2(_address: u64, _bytes: usize, _flags: c_uint) { Err(Status::NotSupported) }
-
-    fn cuMemHostUnregister(_address: u64) { Err(Status::NotSupported) }
-
-    fn cuMemGetAddressRange_v2(start: Out<u64>, bytes: Out<usize>, address: u64) {
-        drop(ready()?);
-        let found = memory::lock().find(address, 1).cloned().ok_or(Status::NotFound)?;
-        offer(start, found.start);
-        offer(bytes, found.size);
-        Ok(())
-    }
-
-    fn cuPointerGetAttribute(out: *mut c_void, attribute: c_int, address: u64) {
-        drop(ready()?);
-        let found = memory::lock().find(address, 1).cloned().ok_or(Status::InvalidValue)?;
-        let kind = if found.owner == Owner::Host { kind::HOST } else { kind::DEVICE };
-        let (value, bytes) = match attribute {
-            1 => (super::context::current(&super::lock())? as u64, 8),
-            2 => (kind as u64, 4),
-            3 | 4 => (address, 8),
-            7 => (found.number, 8),
-            8 => (0, 4),
-            9 => (0, 4),
-            11 => (found.start, 8),
-            12 => (found.size as u64, 8),
-            13 => (1, 4),
-            _ => return Err(Status::NotSupported),
-        };
-        if out.is_null() {
-            return Err(Status::InvalidValue);
-        }
-        // SAFETY: the attribute says how many bytes the caller's place has; a little-endian number begins with them.
-        unsafe { out.cast::<u8>().copy_from_nonoverlapping((&raw const value).cast(), bytes) };
-        Ok(())
     }
 
     fn cuMemAdvise_v2(address: u64, bytes: usize, _advice: c_int, _location: Location) {
@@ -266,38 +156,28 @@ super::api! {
         enqueue(stream, Work::Nothing)
     }
 
-    fn cuMemcpy(to: u64, from: u64, bytes: usize) { copy_now(Copy::flat(to, from, bytes, None, None)) }
-
-    fn cuMemcpyAsync(to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy_on(stream, Copy::flat(to, from, bytes, None, None))
-    }
-
     fn cuMemcpyHtoD_v2(to: u64, from: u64, bytes: usize) {
-        copy_now(Copy::flat(to, from, bytes, Some(true), Some(false)))
+        copy_now(to_device(to, from, bytes))
     }
 
     fn cuMemcpyHtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy_on(stream, Copy::flat(to, from, bytes, Some(true), Some(false)))
+        copy_on(stream, to_device(to, from, bytes))
     }
 
     fn cuMemcpyDtoH_v2(to: u64, from: u64, bytes: usize) {
-        copy_now(Copy::flat(to, from, bytes, Some(false), Some(true)))
+        copy_now(to_host(to, from, bytes))
     }
 
     fn cuMemcpyDtoHAsync_v2(to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy_on(stream, Copy::flat(to, from, bytes, Some(false), Some(true)))
+        copy_on(stream, to_host(to, from, bytes))
     }
 
     fn cuMemcpyDtoD_v2(to: u64, from: u64, bytes: usize) {
-        copy_now(Copy::flat(to, from, bytes, Some(true), Some(true)))
+        copy_now(on_device(to, from, bytes))
     }
 
     fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, bytes: usize, stream: Handle) {
-        copy_on(stream, Copy::flat(to, from, bytes, Some(true), Some(true)))
-    }
-
-    fn cuMemcpyPeer(to: u64, _to_context: Handle, from: u64, _from_context: Handle, bytes: usize) {
-        copy_now(Copy::flat(to, from, bytes, Some(true), Some(true)))
+        copy_on(stream, on_device(to, from, bytes))
     }
 
     fn cuMemcpyPeerAsync(
@@ -308,46 +188,15 @@ super::api! {
         bytes: usize,
         stream: Handle,
     ) {
-        copy_on(stream, Copy::flat(to, from, bytes, Some(true), Some(true)))
+        copy_on(stream, on_device(to, from, bytes))
     }
 
-    fn cuMemcpy2D_v2(plan: Option<&Copy2d>) { copy_now(Copy2d::plan(plan)?) }
-
-    fn cuMemcpy2DUnaligned_v2(plan: Option<&Copy2d>) { copy_now(Copy2d::plan(plan)?) }
-
-    fn cuMemcpy2DAsync_v2(plan: Option<&Copy2d>, stream: Handle) { copy_on(stream, Copy2d::plan(plan)?) }
-
-    fn cuMemsetD8_v2(to: u64, value: u8, count: usize) { fill_now(row(to, value as u32, 1, count)) }
-
-    fn cuMemsetD16_v2(to: u64, value: u16, count: usize) { fill_now(row(to, value as u32, 2, count)) }
-
-    fn cuMemsetD32_v2(to: u64, value: u32, count: usize) { fill_now(row(to, value, 4, count)) }
+    fn cuMemsetD8_v2(to: u64, value: u8, count: usize) {
+        ready()?.mind_synchronous()?;
+        Work::Fill(Fill { to, value, bytes: count }).run()
+    }
 
     fn cuMemsetD8Async(to: u64, value: u8, count: usize, stream: Handle) {
-        fill_on(stream, row(to, value as u32, 1, count))
-    }
-
-    fn cuMemsetD16Async(to: u64, value: u16, count: usize, stream: Handle) {
-        fill_on(stream, row(to, value as u32, 2, count))
-    }
-
-    fn cuMemsetD32Async(to: u64, value: u32, count: usize, stream: Handle) {
-        fill_on(stream, row(to, value, 4, count))
-    }
-
-    fn cuMemsetD2D8_v2(to: u64, pitch: usize, value: u8, width: usize, height: usize) {
-        fill_now(fill(to, value as u32, 1, width, height, pitch))
-    }
-
-    fn cuMemsetD2D32_v2(to: u64, pitch: usize, value: u32, width: usize, height: usize) {
-        fill_now(fill(to, value, 4, width, height, pitch))
-    }
-
-    fn cuMemsetD2D8Async(to: u64, pitch: usize, value: u8, width: usize, height: usize, stream: Handle) {
-        fill_on(stream, fill(to, value as u32, 1, width, height, pitch))
-    }
-
-    fn cuMemsetD2D32Async(to: u64, pitch: usize, value: u32, width: usize, height: usize, stream: Handle) {
-        fill_on(stream, fill(to, value, 4, width, height, pitch))
+        enqueue(stream, Work::Fill(Fill { to, value, bytes: count }))
     }
 }

@@ -8,7 +8,7 @@ use crate::lower::{self, Lowering, Symbols};
 use crate::ptx::ast::{Initial, Space, Variable};
 use crate::status::Status;
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
@@ -20,7 +20,6 @@ pub struct Module {
 
 pub struct Function {
     pub program: Arc<Program>,
-    name: CString,
     module: Handle,
     ptx_version: c_int,
     target: c_int,
@@ -90,11 +89,9 @@ fn load(source: &str) -> Answer<Handle> {
     for program in programs {
         let handle = driver.fresh();
         functions.insert(program.name.clone(), handle);
-        let name = CString::new(program.name.clone()).map_err(|_| Status::InvalidPtx)?;
         let room = (SHARED_DEFAULT as c_int - program.static_shared as c_int).max(0);
         let function = Function {
             program: Arc::new(program),
-            name,
             module,
             ptx_version: parsed.version as c_int,
             target: parsed.target as c_int,
@@ -243,18 +240,6 @@ fn set_attribute(function: &Function, number: c_int, value: c_int) -> Answer {
 super::api! {
     fn cuModuleLoadData(out: Out<Handle>, image: *const c_void) { put(out, load_image(image)?) }
 
-    fn cuModuleLoadDataEx(
-        out: Out<Handle>,
-        image: *const c_void,
-        _count: c_uint,
-        _options: *mut c_int,
-        _values: *mut *mut c_void,
-    ) {
-        put(out, load_image(image)?)
-    }
-
-    fn cuModuleLoadFatBinary(_out: Out<Handle>, _image: *const c_void) { Err(Status::NoBinaryForGpu) }
-
     fn cuModuleLoad(out: Out<Handle>, path: *const c_char) {
         // SAFETY: promised by the caller of the API.
         let path = unsafe { text(path) }?;
@@ -270,18 +255,12 @@ super::api! {
         Ok(())
     }
 
-    fn cuModuleGetLoadingMode(out: Out<c_int>) { put(out, 1) }
-
     fn cuModuleGetFunction(out: Out<Handle>, handle: Handle, name: *const c_char) {
         // SAFETY: promised by the caller of the API.
         let name = unsafe { text(name) }?.to_string_lossy();
         let driver = ready()?;
         let &found = module(&driver, handle)?.functions.get(name.as_ref()).ok_or(Status::NotFound)?;
         put(out, found)
-    }
-
-    fn cuModuleGetFunctionCount(out: Out<c_uint>, handle: Handle) {
-        put(out, module(&*ready()?, handle)?.functions.len() as c_uint)
     }
 
     fn cuModuleGetGlobal_v2(address: Out<u64>, bytes: Out<usize>, handle: Handle, name: *const c_char) {
@@ -303,21 +282,4 @@ super::api! {
     }
 
     fn cuFuncSetCacheConfig(handle: Handle, _config: c_int) { function(&*ready()?, handle).map(|_| ()) }
-
-    fn cuFuncSetSharedMemConfig(handle: Handle, _config: c_int) { function(&*ready()?, handle).map(|_| ()) }
-
-    fn cuFuncGetModule(out: Out<Handle>, handle: Handle) { put(out, function(&*ready()?, handle)?.module) }
-
-    /// The name lives as long as the module.
-    fn cuFuncGetName(out: Out<*const c_char>, handle: Handle) {
-        put(out, function(&*ready()?, handle)?.name.as_ptr())
-    }
-
-    fn cuFuncGetParamInfo(handle: Handle, index: usize, offset: Out<usize>, bytes: Out<usize>) {
-        let function = function(&*ready()?, handle)?;
-        let param = function.program.params.get(index).ok_or(Status::InvalidValue)?;
-        put(offset, param.offset)?;
-        offer(bytes, param.size);
-        Ok(())
-    }
 }

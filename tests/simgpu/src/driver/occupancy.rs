@@ -1,11 +1,10 @@
 //! Occupancy by threads, blocks and shared memory; registers are not known before a compiler has allocated them.
 
 use super::device::*;
-use super::launch::LaunchConfig;
 use super::module::{Function, function};
 use super::{Answer, Handle, Out, offer, put, ready};
 use crate::status::Status;
-use std::ffi::{c_int, c_uint};
+use std::ffi::{c_int, c_uint, c_void};
 
 /// Bytes of dynamic shared memory for a block of so many threads.
 type SharedOfBlock = Option<unsafe extern "C" fn(c_int) -> usize>;
@@ -101,11 +100,11 @@ super::api! {
         put(out, most.min(shared_optin() - function.program.static_shared.min(shared_optin())))
     }
 
-    fn cuOccupancyMaxActiveClusters(_out: Out<c_int>, _handle: Handle, _config: Option<&LaunchConfig>) {
+    fn cuOccupancyMaxActiveClusters(_out: Out<c_int>, _handle: Handle, _config: *const c_void) {
         Err(Status::NotSupported)
     }
 
-    fn cuOccupancyMaxPotentialClusterSize(_out: Out<c_int>, _handle: Handle, _config: Option<&LaunchConfig>) {
+    fn cuOccupancyMaxPotentialClusterSize(_out: Out<c_int>, _handle: Handle, _config: *const c_void) {
         Err(Status::NotSupported)
     }
 }

@@ -10,6 +10,8 @@ use std::ffi::{c_int, c_void};
 #[derive(Default)]
 pub struct Pool {
     is_default: bool,
+    /// Whether the device was told to allocate from it.
+    is_chosen: bool,
     attributes: HashMap<c_int, u64>,
 }
 
@@ -40,12 +42,19 @@ super::api! {
 
     fn cuDeviceGetMemPool(out: Out<Handle>, device: c_int) {
         check_device(device)?;
-        put(out, default_pool(&mut lock()))
+        let mut driver = lock();
+        let chosen = driver.pools.iter().find(|(_, pool)| pool.is_chosen).map(|(&handle, _)| handle);
+        put(out, chosen.unwrap_or_else(|| default_pool(&mut driver)))
     }
 
     fn cuDeviceSetMemPool(device: c_int, handle: Handle) {
         check_device(device)?;
-        pool(&mut lock(), handle).map(|_| ())
+        let mut driver = lock();
+        pool(&mut driver, handle)?;
+        for (&other, pool) in &mut driver.pools {
+            pool.is_chosen = other == handle;
+        }
+        Ok(())
     }
 
     fn cuMemPoolCreate(out: Out<Handle>, _properties: *const c_void) {

@@ -15,7 +15,6 @@ use std::thread::ThreadId;
 #[derive(Default)]
 pub struct Stream {
     flags: c_uint,
-    priority: c_int,
     capture: Option<u64>,
 }
 
@@ -119,10 +118,9 @@ pub fn enqueue(handle: Handle, work: Work) -> Answer {
     let mut driver = ready()?;
     if let Some(id) = driver.capture_of(handle)? {
         work.check()?;
-        let name = driver.fresh();
         let capture = driver.capture(id)?;
         let needs = capture.tips.remove(&handle).unwrap_or_default();
-        let node = capture.graph.add(name, work, needs);
+        let node = capture.graph.add(work, needs);
         capture.tips.insert(handle, vec![node]);
         return Ok(());
     }
@@ -231,13 +229,13 @@ fn end(handle: Handle) -> Answer<Graph> {
     Ok(capture.graph)
 }
 
-fn create(out: Out<Handle>, flags: c_uint, priority: c_int) -> Answer {
+fn create(out: Out<Handle>, flags: c_uint) -> Answer {
     let mut driver = ready()?;
     if flags > NON_BLOCKING {
         return Err(Status::InvalidValue);
     }
     let handle = driver.fresh();
-    driver.streams.insert(handle, Stream { flags, priority: priority.clamp(-5, 0), capture: None });
+    driver.streams.insert(handle, Stream { flags, capture: None });
     put(out, handle)
 }
 
@@ -249,11 +247,9 @@ fn capture_status(handle: Handle) -> Answer<(c_int, u64)> {
 }
 
 super::api! {
-    fn cuStreamCreate(out: Out<Handle>, flags: c_uint) { create(out, flags, 0) }
+    fn cuStreamCreate(out: Out<Handle>, flags: c_uint) { create(out, flags) }
 
-    fn cuStreamCreateWithPriority(out: Out<Handle>, flags: c_uint, priority: c_int) {
-        create(out, flags, priority)
-    }
+    fn cuStreamCreateWithPriority(out: Out<Handle>, flags: c_uint, _priority: c_int) { create(out, flags) }
 
     fn cuStreamDestroy_v2(handle: Handle) {
         let mut driver = super::lock();
@@ -266,42 +262,7 @@ super::api! {
 
     fn cuStreamSynchronize(handle: Handle) { synchronise(handle) }
 
-    fn cuStreamQuery(handle: Handle) { synchronise(handle) }
-
-    fn cuStreamGetFlags(handle: Handle, out: Out<c_uint>) { put(out, ready()?.stream(handle)?.flags) }
-
-    fn cuStreamGetPriority(handle: Handle, out: Out<c_int>) { put(out, ready()?.stream(handle)?.priority) }
-
-    fn cuStreamGetId(handle: Handle, out: Out<u64>) {
-        ready()?.stream(handle)?;
-        put(out, handle as u64)
-    }
-
-    fn cuStreamGetCtx(handle: Handle, out: Out<Handle>) {
-        let mut driver = ready()?;
-        driver.stream(handle)?;
-        put(out, super::context::current(&driver)?)
-    }
-
     fn cuStreamIsCapturing(handle: Handle, out: Out<c_int>) { put(out, capture_status(handle)?.0) }
-
-    fn cuStreamGetCaptureInfo_v2(
-        handle: Handle,
-        status: Out<c_int>,
-        id: Out<u64>,
-        graph: Out<Handle>,
-        dependencies: Out<*const Handle>,
-        count: Out<usize>,
-    ) {
-        let (found, number) = capture_status(handle)?;
-        put(status, found)?;
-        offer(id, number);
-        // The graph under construction is not shown.
-        offer(graph, 0);
-        offer(dependencies, std::ptr::null());
-        offer(count, 0);
-        Ok(())
-    }
 
     fn cuStreamBeginCapture_v2(handle: Handle, mode: c_int) { begin(handle, mode) }
 
@@ -318,12 +279,6 @@ super::api! {
                 Err(status)
             }
         }
-    }
-
-    fn cuThreadExchangeStreamCaptureMode(mode: Option<&mut c_int>) {
-        let mode = mode.ok_or(Status::InvalidValue)?;
-        *mode = THREAD_MODE.replace(*mode);
-        Ok(())
     }
 
     fn cuLaunchHostFunc(handle: Handle, function: Option<HostFunction>, data: *mut c_void) {

@@ -9,43 +9,23 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-/// Rows of bytes from one place to another.
+/// Bytes from one place to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Copy {
     pub to: u64,
     pub from: u64,
-    pub width: usize,
-    pub height: usize,
-    pub to_pitch: usize,
-    pub from_pitch: usize,
-    /// Which side has to lie in device memory. A side of which nothing is known is looked up.
-    pub to_device: Option<bool>,
-    pub from_device: Option<bool>,
+    pub bytes: usize,
+    /// Which side has to lie in device memory.
+    pub to_device: bool,
+    pub from_device: bool,
 }
 
-impl Copy {
-    pub fn flat(
-        to: u64,
-        from: u64,
-        bytes: usize,
-        to_device: Option<bool>,
-        from_device: Option<bool>,
-    ) -> Copy {
-        Copy { to, from, width: bytes, height: 1, to_pitch: bytes, from_pitch: bytes, to_device, from_device }
-    }
-}
-
-/// Rows of elements that all get one value.
+/// Bytes that all get one value.
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
     pub to: u64,
-    pub value: u32,
-    /// Bytes an element: 1, 2 or 4.
-    pub element: usize,
-    /// Elements a row.
-    pub width: usize,
-    pub height: usize,
-    pub pitch: usize,
+    pub value: u8,
+    pub bytes: usize,
 }
 
 pub type HostFunction = unsafe extern "C" fn(*mut c_void);
@@ -109,6 +89,7 @@ fn kernel(request: &Request) -> Answer {
     if let Some(status) = lock().sticky {
         return Err(status);
     }
+    crate::coverage::note_launch(&request.program);
     let snapshot = memory::lock().snapshot();
     let launch = Launch::new(request, snapshot, LAUNCHES.fetch_add(1, Relaxed));
     match launch.run() {
@@ -126,14 +107,13 @@ fn kernel(request: &Request) -> Answer {
     }
 }
 
-/// Whether `rows` rows of `width` bytes lie in one allocation; which is noted if they do not.
-fn check_rows(what: &str, start: u64, width: usize, height: usize, pitch: usize) -> Answer<Arc<Allocation>> {
-    let bytes = (pitch * height.saturating_sub(1) + width) as u64;
+/// The allocation that holds these bytes; that there is none is noted.
+fn check_bytes(what: &str, start: u64, bytes: usize) -> Answer<Arc<Allocation>> {
     let memory = memory::lock();
-    match memory.find(start, bytes) {
+    match memory.find(start, bytes as u64) {
         Some(allocation) => Ok(allocation.clone()),
         None => {
-            let why = memory.explain(start, bytes);
+            let why = memory.explain(start, bytes as u64);
             drop(memory);
             errors::note(format!("{what} of {bytes} bytes at {start:#x}: {why}"));
             Err(Status::InvalidValue)
@@ -145,27 +125,20 @@ fn check_rows(what: &str, start: u64, width: usize, height: usize, pitch: usize)
 type Sides = (Option<Arc<Allocation>>, Option<Arc<Allocation>>);
 
 fn sides(copy: &Copy) -> Answer<Sides> {
-    let side = |what: &str, start: u64, pitch: usize, is_device: Option<bool>| match is_device {
-        Some(true) => check_rows(what, start, copy.width, copy.height, pitch).map(Some),
+    let side = |what: &str, start: u64, is_device: bool| match is_device {
+        true => check_bytes(what, start, copy.bytes).map(Some),
         // A host copy may well end in pinned memory, whose bytes then count as written.
-        Some(false) | None => Ok(memory::lock().find(start, 1).cloned()),
+        false => Ok(memory::lock().find(start, 1).cloned()),
     };
-    let to = side("copy to device memory", copy.to, copy.to_pitch, copy.to_device)?;
-    let from = side("copy from device memory", copy.from, copy.from_pitch, copy.from_device)?;
-    if copy.to_device.is_none() && to.is_some() {
-        check_rows("copy to device memory", copy.to, copy.width, copy.height, copy.to_pitch)?;
-    }
-    if copy.from_device.is_none() && from.is_some() {
-        check_rows("copy from device memory", copy.from, copy.width, copy.height, copy.from_pitch)?;
-    }
-    Ok((to, from))
+    let to = side("copy to device memory", copy.to, copy.to_device)?;
+    Ok((to, side("copy from device memory", copy.from, copy.from_device)?))
 }
 
 fn check_copy(copy: &Copy) -> Answer {
-    if copy.width == 0 || copy.height == 0 {
+    if copy.bytes == 0 {
         return Ok(());
     }
-    if copy.to == 0 || copy.from == 0 || copy.to_pitch < copy.width || copy.from_pitch < copy.width {
+    if copy.to == 0 || copy.from == 0 {
         return Err(Status::InvalidValue);
     }
     sides(copy).map(|_| ())
@@ -173,19 +146,16 @@ fn check_copy(copy: &Copy) -> Answer {
 
 fn run_copy(copy: &Copy) -> Answer {
     check_copy(copy)?;
-    if copy.width == 0 || copy.height == 0 {
+    if copy.bytes == 0 {
         return Ok(());
     }
     let (to_memory, from_memory) = sides(copy)?;
-    for row in 0..copy.height as u64 {
-        let (to, from) = (copy.to + row * copy.to_pitch as u64, copy.from + row * copy.from_pitch as u64);
-        // SAFETY: a device side was seen to lie in an allocation that is alive; for a host side the caller vouches.
-        unsafe { std::ptr::copy(from as *const u8, to as *mut u8, copy.width) };
-        let Some(to_memory) = &to_memory else { continue };
-        match &from_memory {
-            Some(from_memory) => mark_as_in(to_memory, to, from_memory, from, copy.width as u64),
-            None => to_memory.mark(to, copy.width as u64),
-        }
+    // SAFETY: a device side was seen to lie in an allocation that is alive; for a host side the caller vouches.
+    unsafe { std::ptr::copy(copy.from as *const u8, copy.to as *mut u8, copy.bytes) };
+    match (&to_memory, &from_memory) {
+        (Some(to), Some(from)) => mark_as_in(to, copy.to, from, copy.from, copy.bytes as u64),
+        (Some(to), None) => to.mark(copy.to, copy.bytes as u64),
+        (None, _) => {}
     }
     Ok(())
 }
@@ -203,35 +173,16 @@ fn mark_as_in(to: &Allocation, to_start: u64, from: &Allocation, from_start: u64
 }
 
 fn check_fill(fill: &Fill) -> Answer {
-    if fill.width == 0 || fill.height == 0 {
-        return Ok(());
-    }
-    let bytes = fill.width.checked_mul(fill.element).ok_or(Status::InvalidValue)?;
-    if fill.height > 1 && fill.pitch < bytes || !fill.to.is_multiple_of(fill.element as u64) {
-        return Err(Status::InvalidValue);
-    }
-    check_rows("memset", fill.to, bytes, fill.height, fill.pitch).map(|_| ())
+    if fill.bytes == 0 { Ok(()) } else { check_bytes("memset", fill.to, fill.bytes).map(|_| ()) }
 }
 
 fn run_fill(fill: &Fill) -> Answer {
-    if fill.width == 0 || fill.height == 0 {
+    if fill.bytes == 0 {
         return Ok(());
     }
-    check_fill(fill)?;
-    let bytes = fill.width * fill.element;
-    let memory = check_rows("memset", fill.to, bytes, fill.height, fill.pitch)?;
-    for row in 0..fill.height as u64 {
-        let start = fill.to + row * fill.pitch as u64;
-        // SAFETY: `check_fill` has seen that all rows lie in an allocation, whose start is aligned more than enough
-        // and from which `to` is a multiple of the element's size away.
-        unsafe {
-            match fill.element {
-                1 => (start as *mut u8).write_bytes(fill.value as u8, fill.width),
-                2 => std::slice::from_raw_parts_mut(start as *mut u16, fill.width).fill(fill.value as u16),
-                _ => std::slice::from_raw_parts_mut(start as *mut u32, fill.width).fill(fill.value),
-            }
-        }
-        memory.mark(start, bytes as u64);
-    }
+    let memory = check_bytes("memset", fill.to, fill.bytes)?;
+    // SAFETY: the bytes lie in an allocation that is alive.
+    unsafe { (fill.to as *mut u8).write_bytes(fill.value, fill.bytes) };
+    memory.mark(fill.to, fill.bytes as u64);
     Ok(())
 }

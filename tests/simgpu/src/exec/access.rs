@@ -4,7 +4,7 @@ use super::counters::{Access, sectors, wavefronts};
 use super::instruction::Instruction;
 use super::memory::{self, Allocation, Range, each_word, find_in};
 use super::races::Conflict;
-use super::warp::{Copy, Warp};
+use super::warp::Warp;
 use crate::ptx::ast::Space;
 use crate::status::Status;
 
@@ -130,11 +130,7 @@ impl Warp {
 
     #[cold]
     fn out_of_bounds(&mut self, address: u64, bytes: u64, lane: usize, access: Access) {
-        let what = match access {
-            Access::Read => "read",
-            Access::Write => "write",
-            Access::Atomic => "atomic or volatile access",
-        };
+        let what = access.name();
         let text = if address & WINDOW_BITS != 0 {
             format!("invalid global {what} of {bytes} bytes at {address:#x}: this is not a global address")
         } else {
@@ -222,7 +218,9 @@ impl Warp {
     // ---- shared memory ----
 
     fn resolve_shared(&mut self, addresses: &mut [u64; 32], bytes: u64, mask: u32, access: Access) -> bool {
-        if !self.check_shared(addresses, bytes, mask, access) {
+        if !self.check_shared(addresses, bytes, mask)
+            || self.is_shared_watched && !self.watch_shared(addresses, bytes, mask, access)
+        {
             return false;
         }
         let base = self.block().shared.as_mut_ptr() as u64;
@@ -234,8 +232,8 @@ impl Warp {
         true
     }
 
-    /// Turns addresses into offsets within the block's shared memory, after all checks.
-    pub fn check_shared(&mut self, addresses: &mut [u64; 32], bytes: u64, mask: u32, access: Access) -> bool {
+    /// Turns addresses into offsets within the block's shared memory, if they are valid.
+    pub fn check_shared(&mut self, addresses: &mut [u64; 32], bytes: u64, mask: u32) -> bool {
         let size = self.block().shared.len() as u64;
         let mut is_bad = false;
         for k in 0..32 {
@@ -247,10 +245,7 @@ impl Warp {
             }
             is_bad |= addresses[k].saturating_add(bytes) > size || addresses[k] & (bytes - 1) != 0;
         }
-        if is_bad {
-            return self.bad_shared(addresses, bytes, mask);
-        }
-        !self.is_shared_watched || self.watch_shared(addresses, bytes, mask, access)
+        !is_bad || self.bad_shared(addresses, bytes, mask)
     }
 
     #[cold]
@@ -273,13 +268,16 @@ impl Warp {
     }
 
     #[cold]
-    fn watch_shared(&mut self, offsets: &[u64; 32], bytes: u64, mask: u32, access: Access) -> bool {
+    pub fn watch_shared(&mut self, offsets: &[u64; 32], bytes: u64, mask: u32, access: Access) -> bool {
         let checks = self.launch().checks;
         if checks.count {
             let (passes, ideal) = wavefronts(offsets, bytes, mask);
             self.counters.shared(access, passes, ideal);
         }
         for k in each_lane(mask) {
+            if !self.check_under_way(offsets[k], bytes, k, access.name()) {
+                return false;
+            }
             if checks.init && !self.check_shared_written(offsets[k], bytes, k, access) {
                 return false;
             }
@@ -290,7 +288,7 @@ impl Warp {
         true
     }
 
-    fn check_shared_written(&mut self, offset: u64, bytes: u64, lane: usize, access: Access) -> bool {
+    pub fn check_shared_written(&mut self, offset: u64, bytes: u64, lane: usize, access: Access) -> bool {
         let written = &mut self.block().shared_written;
         if access != Access::Write && !each_word(offset, bytes, |word, bits| written[word] & bits == bits) {
             let text = format!("read of uninitialised shared memory: {bytes} bytes at offset {offset}");
@@ -306,7 +304,7 @@ impl Warp {
         true
     }
 
-    fn check_shared_race(&mut self, offset: u64, bytes: u64, lane: usize, access: Access) -> bool {
+    pub fn check_shared_race(&mut self, offset: u64, bytes: u64, lane: usize, access: Access) -> bool {
         let (warp, at) = (self.id, self.pc as usize);
         let Some(races) = self.block().shared_races.as_mut() else { return true };
         let Some(conflict) = races.access(offset, bytes, access, warp, at) else { return true };
@@ -368,38 +366,6 @@ impl Warp {
                 self.fault(k as u32, Status::IllegalAddress, text);
                 return false;
             }
-        }
-        true
-    }
-
-    // ---- asynchronous copies ----
-
-    /// Ends the group of copies begun since the last one.
-    pub fn commit_copies(&mut self) {
-        let group = std::mem::take(&mut self.open_copies);
-        self.copies.push_back(group);
-    }
-
-    /// Does the copies of all but the newest `pending` groups.
-    pub fn finish_copies(&mut self, pending: usize) {
-        while self.copies.len() > pending {
-            let group = self.copies.pop_front().expect("there are more than `pending`");
-            if !self.finish_group(&group) {
-                return;
-            }
-        }
-    }
-
-    fn finish_group(&mut self, group: &[Copy]) -> bool {
-        let checks = self.launch().checks;
-        for copy in group {
-            let (to, len, lane) = (copy.to, copy.len as usize, copy.lane as usize);
-            if checks.init && !self.check_shared_written(to, len as u64, lane, Access::Write)
-                || checks.race && !self.check_shared_race(to, len as u64, lane, Access::Write)
-            {
-                return false;
-            }
-            self.block().shared[to as usize..to as usize + len].copy_from_slice(&copy.bytes[..len]);
         }
         true
     }

@@ -12,6 +12,8 @@ pub struct Block {
     pub shared: Vec<u8>,
     /// A bit for each byte of shared memory that was written.
     pub shared_written: Vec<u32>,
+    /// A bit for each byte of shared memory that a cp.async is writing; empty if neither reads nor races are looked at.
+    pub shared_under_way: Vec<u32>,
     pub shared_races: Option<SharedRaces>,
     /// Kept over all blocks of a launch.
     pub global_races: Option<GlobalRaces>,
@@ -25,6 +27,7 @@ impl Block {
             index: [0; 3],
             shared: vec![0; bytes],
             shared_written: if checks.init { vec![0; bytes / 32 + 1] } else { Vec::new() },
+            shared_under_way: if checks.init || checks.race { vec![0; bytes / 32 + 1] } else { Vec::new() },
             shared_races: checks.race.then(|| SharedRaces::new(bytes)),
             global_races: checks.global_race.then(GlobalRaces::default),
         }
@@ -108,6 +111,7 @@ impl<'l> Worker<'l> {
         self.block.index = launch.block_at(linear);
         self.block.shared.fill(0xff);
         self.block.shared_written.fill(0);
+        self.block.shared_under_way.fill(0);
         if let Some(races) = &mut self.block.shared_races {
             races.order();
         }
@@ -227,33 +231,24 @@ impl<'l> Worker<'l> {
         warp.pc += 1;
     }
 
-    /// Whether all threads of the block wait at one and the same instruction; else reports.
+    /// Whether all warps that have not ended wait at one and the same instruction; else reports.
     fn is_uniform(&mut self, barrier: &Barrier, states: &[State]) -> bool {
         let first = barrier.waiting[0];
         let pc = self.warps[first].pc;
-        let launch = self.launch;
-        for (w, &state) in states.iter().enumerate() {
-            let missing = launch.threads_of_warp(w as u32) & !self.warps[w].alive;
-            let text = if state == State::Done || missing != 0 {
-                let lane = if state == State::Done { 0 } else { missing.trailing_zeros() };
-                format!("divergent barrier: thread {} has exited and does not arrive", w as u32 * 32 + lane)
-            } else if self.warps[w].pc != pc {
-                let other = launch.instruction_place(self.warps[w].pc as usize);
-                format!("divergent barrier: warp {w} waits at another barrier, {other}")
-            } else {
-                continue;
-            };
-            let lane = self.warps[first].mask.trailing_zeros();
-            self.warps[first].fault(lane, Status::LaunchFailed, text);
-            return false;
-        }
-        true
+        let stray = (0..states.len()).find(|&w| states[w] != State::Done && self.warps[w].pc != pc);
+        let Some(w) = stray else { return true };
+        let other = self.launch.instruction_place(self.warps[w].pc as usize);
+        let text = format!("divergent barrier: warp {w} waits at another barrier, {other}");
+        let lane = self.warps[first].mask.trailing_zeros();
+        self.warps[first].fault(lane, Status::LaunchFailed, text);
+        false
     }
 
     fn deadlock(&mut self, states: &[State]) {
         let waiting = states.iter().position(|&state| state == State::Waiting).unwrap_or(0);
         let text = "divergent barrier: it waits for threads that never arrive".to_string();
-        self.warps[waiting].fault(0, Status::LaunchFailed, text);
+        let lane = self.warps[waiting].mask.trailing_zeros();
+        self.warps[waiting].fault(lane, Status::LaunchFailed, text);
     }
 }
 

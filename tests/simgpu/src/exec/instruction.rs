@@ -47,7 +47,7 @@ pub enum Class {
     Atomic,
     /// Shuffles, votes, matches.
     Warp,
-    /// mma, wmma.
+    /// mma.
     Matrix,
 }
 

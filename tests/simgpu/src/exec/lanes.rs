@@ -44,17 +44,49 @@ pub fn pick(portable: Op, avx2: Op) -> Op {
     if has_avx2 { avx2 } else { portable }
 }
 
-/// Both compilations of `fn body(&mut Warp, &Instruction, u32)`, as the `Op` that suits this CPU.
+/// All ones where the lane is in the mask, else 0.
+#[inline(always)]
+pub fn spread(mask: u32) -> [u32; 32] {
+    let mut lanes = [0; 32];
+    for k in 0..32 {
+        lanes[k] = if mask & 1 << k != 0 { !0 } else { 0 };
+    }
+    lanes
+}
+
+/// The lanes whose highest bit is set, as a mask.
+#[inline(always)]
+pub fn gather_bits(lanes: &[u32; 32]) -> u32 {
+    let mut bits = 0;
+    #[cfg(target_arch = "x86_64")]
+    for group in 0..8 {
+        use std::arch::x86_64::{_mm_castsi128_ps, _mm_loadu_si128, _mm_movemask_ps};
+        // SAFETY: four lanes from here are inside of the array; every x86-64 has SSE2.
+        let four =
+            unsafe { _mm_movemask_ps(_mm_castsi128_ps(_mm_loadu_si128(lanes[4 * group..].as_ptr().cast()))) };
+        bits |= (four as u32) << (4 * group);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for k in 0..32 {
+        bits |= (lanes[k] >> 31) << k;
+    }
+    bits
+}
+
+/// Both compilations of `fn body(&mut Warp, &Instruction, u32)`, as the `Op` that suits this CPU; or of one body for each.
 #[macro_export]
 macro_rules! compiled {
-    ($body:path) => {{
+    ($body:path) => {
+        $crate::compiled!($body, $body)
+    };
+    ($portable:path, $avx2:path) => {{
         fn portable(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
-            $body(w, i, m)
+            $portable(w, i, m)
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
         fn avx2(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
-            $body(w, i, m)
+            $avx2(w, i, m)
         }
         #[cfg(not(target_arch = "x86_64"))]
         use portable as avx2;
@@ -63,8 +95,23 @@ macro_rules! compiled {
 }
 
 /// `lanes!(f32, f32 => f32, |x, y| x + y)`: reads `a`, `b`, `c` as the types given, writes `dst`.
+///
+/// `lanes!(u32, imm => u32, |x, n| x << n)`: the second operand is the constant `imm`.
 #[macro_export]
 macro_rules! lanes {
+    ($A:ty, imm => $O:ty, |$a:ident, $n:ident| $value:expr) => {{
+        #[inline(always)]
+        fn body(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
+            let (x, $n) = (w.get::<$A>(i.a), i.imm as u32);
+            let mut out = [<$O>::default(); 32];
+            for k in 0..32 {
+                let $a = x[k];
+                out[k] = $value;
+            }
+            w.set::<$O>(i.dst, &out, m);
+        }
+        $crate::compiled!(body)
+    }};
     ($A:ty => $O:ty, |$a:ident| $value:expr) => {{
         #[inline(always)]
         fn body(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
@@ -113,12 +160,12 @@ macro_rules! compare {
         #[inline(always)]
         fn body(w: &mut $crate::exec::warp::Warp, i: &$crate::exec::instruction::Instruction, m: u32) {
             let (x, y) = (w.get::<$A>(i.a), w.get::<$A>(i.b));
-            let mut bits = 0u32;
+            let mut truths = [0u32; 32];
             for k in 0..32 {
                 let ($a, $b) = (x[k], y[k]);
-                bits |= ($value as u32) << k;
+                truths[k] = if $value { !0 } else { 0 };
             }
-            $crate::isa::compare::finish(w, i, m, bits);
+            $crate::isa::compare::finish(w, i, m, $crate::exec::lanes::gather_bits(&truths));
         }
         $crate::compiled!(body)
     }};

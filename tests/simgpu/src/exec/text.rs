@@ -106,17 +106,3 @@ fn render(format: &str, arguments: &[u8], text: impl Fn(u64) -> String) -> Strin
     }
     out
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn formats_are_filled_in() {
-        let mut bytes = vec![];
-        bytes.extend((-3i32).to_le_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(1.5f64.to_le_bytes());
-        bytes.extend(255u32.to_le_bytes());
-        let text = super::render("a%d b%8.2f c%04x %%\n", &bytes, |_| String::new());
-        assert_eq!(text, "a-3 b    1.50 c00ff %\n");
-    }
-}

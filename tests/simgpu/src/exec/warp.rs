@@ -5,12 +5,14 @@
 //! lanes of different branches run to a common `shfl` or barrier.
 
 use super::block::Block;
+use super::copies::Copies;
 use super::counters::Counters;
 use super::instruction::{Flow, Instruction, NONE};
 use super::lanes::{Lane, Lanes};
 use super::launch::{Fault, Launch};
 use super::memory::Range;
 use crate::status::Status;
+use std::collections::HashMap;
 
 /// Why a warp returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,26 +28,25 @@ pub enum Stop {
 /// Branches that a warp may take before it gives way to the other warps of its block.
 const SLICE: u32 = 1 << 16;
 
-/// Bytes that `cp.async` will have copied when its group is waited for.
-pub struct Copy {
-    pub to: u64,
-    pub bytes: [u8; 16],
-    pub len: u8,
-    pub lane: u8,
-}
-
 pub struct Warp {
     registers: Vec<Lanes>,
     predicates: Vec<u32>,
+    /// Lanes that exist.
+    pub threads: u32,
     /// Lanes that have not exited.
     pub alive: u32,
     /// Lanes that run now, and where.
     pub mask: u32,
     pub pc: u32,
     /// Where each lane that does not run waits.
-    pcs: [u32; 32],
+    pub(super) pcs: [u32; 32],
     /// The lowest of those.
-    next_wait: u32,
+    pub(super) next_wait: u32,
+    /// Lanes that have arrived at a barrier before other lanes of the warp, and where.
+    pub(super) held: u32,
+    pub(super) held_at: u32,
+    /// For a barrier and an instruction: whether who is there has gone past the barrier.
+    pub(super) passed: HashMap<(u32, u32), bool>,
     pub id: u32,
     pub block: *mut Block,
     pub launch: *const Launch,
@@ -62,9 +63,7 @@ pub struct Warp {
     /// Instructions executed, for `%clock`.
     pub clock: u64,
     branches: u32,
-    /// Copies of each committed group, oldest first, then the open one.
-    pub copies: std::collections::VecDeque<Vec<Copy>>,
-    pub open_copies: Vec<Copy>,
+    pub copies: Copies,
 }
 
 impl Warp {
@@ -73,11 +72,15 @@ impl Warp {
         Warp {
             registers: program.register_file(),
             predicates: vec![0; program.predicates],
+            threads: 0,
             alive: 0,
             mask: 0,
             pc: 0,
             pcs: [0; 32],
             next_wait: u32::MAX,
+            held: 0,
+            held_at: 0,
+            passed: HashMap::new(),
             id,
             block,
             launch,
@@ -90,19 +93,17 @@ impl Warp {
             is_shared_watched: launch.checks.watches_shared(),
             clock: 0,
             branches: 0,
-            copies: Default::default(),
-            open_copies: Vec::new(),
+            copies: Copies::default(),
         }
     }
 
     /// Puts all lanes that exist at the start of the program.
     pub fn restart(&mut self, threads: u32) {
-        self.alive = if threads >= 32 { !0 } else { (1 << threads) - 1 };
-        self.mask = self.alive;
+        self.threads = if threads >= 32 { !0 } else { (1 << threads) - 1 };
+        (self.alive, self.mask, self.held) = (self.threads, self.threads, 0);
         self.pc = 0;
         self.next_wait = u32::MAX;
         self.copies.clear();
-        self.open_copies.clear();
     }
 
     #[inline(always)]
@@ -124,6 +125,14 @@ impl Warp {
         // SAFETY: `Program::verify` has seen that the slot, and one more, lie in the register file. `Lane` types have
         // 4 or 8 bytes, any bits are a value of them, and `Lanes` is aligned to 64.
         unsafe { &*self.registers.as_ptr().add(slot as usize).cast() }
+    }
+
+    /// Where a register of all lanes stands.
+    #[inline(always)]
+    pub fn place(&mut self, slot: u32) -> *mut [u32; 32] {
+        debug_assert!((slot as usize) < self.registers.len());
+        // SAFETY: `Program::verify` has seen that the slot lies in the register file.
+        unsafe { self.registers.as_mut_ptr().add(slot as usize).cast() }
     }
 
     /// Writes the lanes of `mask`.
@@ -170,37 +179,6 @@ impl Warp {
         launch.fail(Fault { status, text: format!("{message}\n    {place}") });
     }
 
-    /// Chooses the lanes with the lowest program counter.
-    #[cold]
-    fn reschedule(&mut self) {
-        let mut lowest = u32::MAX;
-        for k in 0..32 {
-            if self.alive >> k & 1 != 0 {
-                lowest = lowest.min(self.pcs[k]);
-            }
-        }
-        (self.mask, self.next_wait) = (0, u32::MAX);
-        for k in 0..32 {
-            if self.alive >> k & 1 != 0 {
-                if self.pcs[k] == lowest {
-                    self.mask |= 1 << k;
-                } else {
-                    self.next_wait = self.next_wait.min(self.pcs[k]);
-                }
-            }
-        }
-        self.pc = lowest;
-    }
-
-    /// Lets lanes wait at a place.
-    fn park(&mut self, mask: u32, pc: u32) {
-        for k in 0..32 {
-            if mask >> k & 1 != 0 {
-                self.pcs[k] = pc;
-            }
-        }
-    }
-
     /// Runs until a barrier, the end, an error, or for a slice.
     pub fn run(&mut self, code: &[Instruction]) -> Stop {
         if self.launch().checks.count {
@@ -217,30 +195,56 @@ impl Warp {
                 self.park(self.mask, self.pc);
                 self.reschedule();
             }
-            let i = &code[self.pc as usize];
-            let mut mask = self.mask;
-            if i.guard != NONE {
-                let guard = self.predicate(i.guard >> 1);
-                mask &= if i.guard & 1 != 0 { !guard } else { guard };
+            // Up to where other lanes wait, nothing but control changes the mask or the order.
+            let mut limit = self.next_wait;
+            if self.held != 0 {
+                if !self.may_still_end() {
+                    return Stop::Fault;
+                }
+                limit = limit.min(self.pc + 1);
             }
-            self.clock += 1;
-            if COUNT {
-                self.counters.instructions[i.class as usize] += 1;
-                self.counters.lanes += mask.count_ones() as u64;
-            }
-            if i.flow == Flow::Next {
+            let straight = &code[..code.len().min(limit as usize)];
+            let mut pc = self.pc;
+            while let Some(i) = straight.get(pc as usize) {
+                if i.flow != Flow::Next {
+                    break;
+                }
+                let mask = self.guarded::<COUNT>(i);
                 if mask != 0 {
+                    self.pc = pc;
                     // SAFETY: `lanes::pick` chose an operation that this CPU can execute.
                     unsafe { (i.op)(self, i, mask) };
                     if self.has_fault {
                         return Stop::Fault;
                     }
                 }
-                self.pc += 1;
-            } else if let Some(stop) = self.flow(i, mask) {
-                return stop;
+                pc += 1;
+            }
+            self.pc = pc;
+            if pc < limit {
+                let i = &code[pc as usize];
+                let mask = self.guarded::<COUNT>(i);
+                if let Some(stop) = self.flow(i, mask) {
+                    return stop;
+                }
             }
         }
+    }
+
+    /// The lanes that execute an instruction.
+    #[inline(always)]
+    fn guarded<const COUNT: bool>(&mut self, i: &Instruction) -> u32 {
+        let mut mask = self.mask;
+        if i.guard != NONE {
+            let guard = self.predicate(i.guard >> 1);
+            mask &= if i.guard & 1 != 0 { !guard } else { guard };
+        }
+        self.clock += 1;
+        if COUNT {
+            self.counters.instructions[i.class as usize] += 1;
+            self.counters.lanes += mask.count_ones() as u64;
+        }
+        mask
     }
 
     /// Branches, barriers and ends.
@@ -276,7 +280,8 @@ impl Warp {
                 return self.slice();
             }
             Flow::Exit => {
-                self.finish_copies(0);
+                self.copies.commit(mask);
+                self.finish_copies(mask, 0);
                 self.alive &= !mask;
                 if self.alive == 0 {
                     return Some(Stop::Done);
@@ -291,16 +296,7 @@ impl Warp {
             Flow::Barrier if mask == 0 => self.pc += 1,
             Flow::Barrier => {
                 if mask != self.alive {
-                    self.let_exit();
-                }
-                if mask != self.alive {
-                    let text = format!(
-                        "divergent barrier: lanes {mask:#010x} of warp {} arrived, lanes {:#010x} are elsewhere",
-                        self.id,
-                        self.alive & !mask
-                    );
-                    self.fault((self.alive & !mask).trailing_zeros(), Status::LaunchFailed, text);
-                    return Some(Stop::Fault);
+                    return self.hold(mask);
                 }
                 self.counters.barriers += 1;
                 return Some(Stop::Barrier);
@@ -312,26 +308,6 @@ impl Warp {
             }
         }
         None
-    }
-
-    /// Lanes that have only the end before them need not be waited for at a barrier: they end now.
-    fn let_exit(&mut self) {
-        let code = &self.launch().program.code;
-        for k in 0..32 {
-            let bit = 1 << k;
-            if self.alive & !self.mask & bit != 0 {
-                let next = &code[self.pcs[k] as usize];
-                if next.flow == Flow::Exit && next.guard == NONE {
-                    self.alive &= !bit;
-                }
-            }
-        }
-        self.next_wait = u32::MAX;
-        for k in 0..32 {
-            if (self.alive & !self.mask) >> k & 1 != 0 {
-                self.next_wait = self.next_wait.min(self.pcs[k]);
-            }
-        }
     }
 
     fn slice(&mut self) -> Option<Stop> {

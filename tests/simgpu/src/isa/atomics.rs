@@ -42,7 +42,7 @@ pub fn atomic(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     let is_red = f.base == "red";
     let sources = &f.operands[if is_red { 1 } else { 2 }.min(f.operands.len())..];
     let expected = if i.aux == CAS { 2 } else { 1 };
-    if !is_known || sources.len() != expected || f.has("v2") || f.has("v4") {
+    if !is_known || sources.len() != expected {
         return f.no_such_form();
     }
     if !is_red {

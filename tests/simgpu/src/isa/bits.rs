@@ -126,6 +126,22 @@ pub fn shift(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     let ty = f.ty()?;
     i.dst = l.dest(f.operand(0)?, ty)?;
     i.a = l.source(f.operand(1)?, ty)?;
+    if let Operand::Number(Number::Integer(count)) = f.operand(2)?
+        && *count < 8 * ty.size() as u64
+        && ty.size() >= 4
+    {
+        i.imm = *count as i64;
+        i.op = match (f.base, ty) {
+            ("shl", B32) => lanes!(u32, imm => u32, |x, n| x << (n & 31)),
+            ("shl", B64) => lanes!(u64, imm => u64, |x, n| x << (n & 63)),
+            ("shr", U32 | B32) => lanes!(u32, imm => u32, |x, n| x >> (n & 31)),
+            ("shr", U64 | B64) => lanes!(u64, imm => u64, |x, n| x >> (n & 63)),
+            ("shr", S32) => lanes!(i32, imm => i32, |x, n| x >> (n & 31)),
+            ("shr", S64) => lanes!(i64, imm => i64, |x, n| x >> (n & 63)),
+            _ => return f.no_such_form(),
+        };
+        return Ok(());
+    }
     i.b = l.source(f.operand(2)?, U32)?;
     i.op = match (f.base, ty) {
         ("shl", B32) => lanes!(u32, u32 => u32, |x, n| if n > 31 { 0 } else { x << n }),

@@ -56,22 +56,22 @@ pub fn finish(w: &mut Warp, i: &Instruction, m: u32, bits: u32) {
 }
 
 macro_rules! floats {
-    ($T:ty, $name:expr) => {
+    ($T:ty, $name:expr, $key:expr) => {
         match $name {
-            "eq" => compare!($T, |x, y| x == y),
-            "ne" => compare!($T, |x, y| x != y && !x.is_nan() && !y.is_nan()),
-            "lt" => compare!($T, |x, y| x < y),
-            "le" => compare!($T, |x, y| x <= y),
-            "gt" => compare!($T, |x, y| x > y),
-            "ge" => compare!($T, |x, y| x >= y),
-            "equ" => compare!($T, |x, y| x == y || x.is_nan() || y.is_nan()),
-            "neu" => compare!($T, |x, y| x != y),
-            "ltu" => compare!($T, |x, y| !(x >= y)),
-            "leu" => compare!($T, |x, y| !(x > y)),
-            "gtu" => compare!($T, |x, y| !(x <= y)),
-            "geu" => compare!($T, |x, y| !(x < y)),
-            "num" => compare!($T, |x, y| !x.is_nan() && !y.is_nan()),
-            "nan" => compare!($T, |x, y| x.is_nan() || y.is_nan()),
+            "eq" => compare!($T, |x, y| $key(x) == $key(y)),
+            "ne" => compare!($T, |x, y| $key(x) < $key(y) || $key(x) > $key(y)),
+            "lt" => compare!($T, |x, y| $key(x) < $key(y)),
+            "le" => compare!($T, |x, y| $key(x) <= $key(y)),
+            "gt" => compare!($T, |x, y| $key(x) > $key(y)),
+            "ge" => compare!($T, |x, y| $key(x) >= $key(y)),
+            "equ" => compare!($T, |x, y| !($key(x) < $key(y) || $key(x) > $key(y))),
+            "neu" => compare!($T, |x, y| $key(x) != $key(y)),
+            "ltu" => compare!($T, |x, y| !($key(x) >= $key(y))),
+            "leu" => compare!($T, |x, y| !($key(x) > $key(y))),
+            "gtu" => compare!($T, |x, y| !($key(x) <= $key(y))),
+            "geu" => compare!($T, |x, y| !($key(x) < $key(y))),
+            "num" => compare!($T, |x, y| !$key(x).is_nan() && !$key(y).is_nan()),
+            "nan" => compare!($T, |x, y| $key(x).is_nan() || $key(y).is_nan()),
             _ => return Err("this comparison of floating numbers is not known".into()),
         }
     };
@@ -112,35 +112,14 @@ fn bf16(x: u32) -> f32 {
     crate::half::bf16_to_f32(x & 0xffff)
 }
 
-macro_rules! halves {
-    ($name:expr, $key:expr) => {
-        match $name {
-            "eq" => compare!(u32, |x, y| $key(x) == $key(y)),
-            "ne" => compare!(u32, |x, y| $key(x) < $key(y) || $key(x) > $key(y)),
-            "lt" => compare!(u32, |x, y| $key(x) < $key(y)),
-            "le" => compare!(u32, |x, y| $key(x) <= $key(y)),
-            "gt" => compare!(u32, |x, y| $key(x) > $key(y)),
-            "ge" => compare!(u32, |x, y| $key(x) >= $key(y)),
-            "neu" => compare!(u32, |x, y| $key(x) != $key(y)),
-            "nan" => compare!(u32, |x, y| $key(x).is_nan() || $key(y).is_nan()),
-            "num" => compare!(u32, |x, y| !$key(x).is_nan() && !$key(y).is_nan()),
-            "ltu" => compare!(u32, |x, y| !($key(x) >= $key(y))),
-            "leu" => compare!(u32, |x, y| !($key(x) > $key(y))),
-            "gtu" => compare!(u32, |x, y| !($key(x) <= $key(y))),
-            "geu" => compare!(u32, |x, y| !($key(x) < $key(y))),
-            _ => return Err("this comparison of short floats is not known".into()),
-        }
-    };
-}
-
 #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN must make the negated comparison true")]
 fn comparison(f: &Form, ty: Type) -> Result<Op, String> {
     let name = COMPARISONS[f.position(&COMPARISONS)?];
     Ok(match ty {
-        F32 => floats!(f32, name),
-        F64 => floats!(f64, name),
-        F16 => halves!(name, f16),
-        Bf16 => halves!(name, bf16),
+        F32 => floats!(f32, name, same),
+        F64 => floats!(f64, name, same),
+        F16 => floats!(u32, name, f16),
+        Bf16 => floats!(u32, name, bf16),
         S32 => integers!(i32, name, same),
         U32 | B32 | U16 | B16 => integers!(u32, name, same),
         S16 => integers!(u32, name, s16),
@@ -224,7 +203,7 @@ pub fn select(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let (x, y) = (w.get::<u32>(i.a), w.get::<u32>(i.b));
         let mut out = [0u32; 32];
         for k in 0..32 {
-            out[k] = if chosen >> k & 1 != 0 { x[k] } else { y[k] };
+            out[k] = if chosen & 1 << k != 0 { x[k] } else { y[k] };
         }
         w.set(i.dst, &out, m);
     }
@@ -234,7 +213,7 @@ pub fn select(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let (x, y) = (w.get::<u64>(i.a), w.get::<u64>(i.b));
         let mut out = [0u64; 32];
         for k in 0..32 {
-            out[k] = if chosen >> k & 1 != 0 { x[k] } else { y[k] };
+            out[k] = if chosen & 1 << k != 0 { x[k] } else { y[k] };
         }
         w.set(i.dst, &out, m);
     }

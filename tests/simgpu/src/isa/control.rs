@@ -10,7 +10,7 @@ use crate::types::Type::*;
 
 type Lowered = Result<(), String>;
 
-/// Hints: prefetches, sleeps, cache priorities.
+/// Hints: prefetches and sleeps.
 pub fn nothing(_: &mut Lowering, _: &Form, i: &mut Instruction) -> Lowered {
     i.class = Class::Control;
     Ok(())

@@ -44,7 +44,7 @@ pub fn convert(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         Pred | B8 | B16 | B32 | B64 => return f.no_such_form(),
         _ => {}
     }
-    if matches!(from, Pred | F16x2 | Bf16x2 | Tf32) || f.has("rna") || f.has("satfinite") {
+    if matches!(from, Pred | F16x2 | Bf16x2 | Tf32) || f.has("rna") {
         return f.no_such_form();
     }
     let (rounding, is_whole) = rounding(f);
@@ -163,8 +163,8 @@ fn from_float(x: f64, plan: Plan) -> u64 {
         if plan.saturates {
             y = if y > 0.0 { y.min(1.0) } else { 0.0 };
         }
-        if plan.relu && (y < 0.0 || y.is_nan()) {
-            y = if y.is_nan() { y } else { 0.0 };
+        if plan.relu && y <= 0.0 {
+            y = 0.0;
         }
         return match plan.to {
             F16 => to_half(y, plan.rounding, false) as u64,
@@ -284,7 +284,7 @@ fn general(i: &mut Instruction, plan: Plan) -> Result<crate::exec::instruction::
 
 /// Two f32 to a pair; the first operand becomes the upper half.
 fn pair(l: &mut Lowering, f: &Form, i: &mut Instruction, to: Type, from: Type) -> Lowered {
-    if from != F32 || f.has("satfinite") || f.has("rna") || f.operands.len() != 3 {
+    if from != F32 || f.has("rna") || f.operands.len() != 3 {
         return f.no_such_form();
     }
     i.dst = l.dest(f.operand(0)?, B32)?;
@@ -312,11 +312,11 @@ fn pair(l: &mut Lowering, f: &Form, i: &mut Instruction, to: Type, from: Type) -
 
 #[inline(always)]
 fn positive(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
+    if x <= 0.0 { 0.0 } else { x }
 }
 
 fn tf32(l: &mut Lowering, f: &Form, i: &mut Instruction, from: Type) -> Lowered {
-    if from != F32 || f.has("relu") || f.has("satfinite") {
+    if from != F32 || f.has("relu") {
         return f.no_such_form();
     }
     i.dst = l.dest(f.operand(0)?, B32)?;

@@ -15,7 +15,7 @@ type Lowered = Result<(), String>;
 #[inline(always)]
 fn directed(sum: f64, error: f64, rounding: u8) -> f32 {
     let nearest = sum as f32;
-    if !nearest.is_finite() || sum.is_nan() {
+    if !sum.is_finite() {
         return nearest;
     }
     let difference = nearest as f64 - sum;
@@ -41,15 +41,23 @@ fn exact_sum(a: f64, b: f64) -> (f64, f64) {
 }
 
 #[inline(always)]
-fn add_directed(x: f32, y: f32, rounding: u8) -> f32 {
-    let (sum, error) = exact_sum(x as f64, y as f64);
+fn sum_directed(a: f64, b: f64, rounding: u8) -> f32 {
+    let (sum, error) = exact_sum(a, b);
+    if sum == 0.0 && rounding == 2 && a.is_sign_negative() != b.is_sign_negative() {
+        // What cancels is -0 when rounded down.
+        return -0.0;
+    }
     directed(sum, error, rounding)
 }
 
 #[inline(always)]
+fn add_directed(x: f32, y: f32, rounding: u8) -> f32 {
+    sum_directed(x as f64, y as f64, rounding)
+}
+
+#[inline(always)]
 fn fma_directed(x: f32, y: f32, z: f32, rounding: u8) -> f32 {
-    let (sum, error) = exact_sum(x as f64 * y as f64, z as f64);
-    directed(sum, error, rounding)
+    sum_directed(x as f64 * y as f64, z as f64, rounding)
 }
 
 #[inline(always)]

@@ -84,7 +84,7 @@ pub fn arithmetic(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
             4 => extreme(x, y, false, aux & KEEPS_NAN != 0),
             _ => extreme(x, y, true, aux & KEEPS_NAN != 0),
         };
-        if aux & RELU != 0 && value < 0.0 {
+        if aux & RELU != 0 && value <= 0.0 {
             return 0;
         }
         if aux & SATURATES != 0 {

@@ -1,4 +1,4 @@
-//! ldmatrix, movmatrix, mma.sync, wmma: what a full warp does with small matrices.
+//! ldmatrix, movmatrix, mma.sync: what a full warp does with small matrices.
 //!
 //! Lane `l` is in group `g = l / 4` at place `t = l % 4`, as in the PTX manual. Products are summed in f32 in the order
 //! of `k`; the order and the rounding of the tensor cores are not modelled.
@@ -49,7 +49,9 @@ pub fn load_matrix(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
         let rows = 8 * i.list.len();
         let mut addresses = w.addresses(i);
         let lanes = if rows == 32 { !0 } else { (1 << rows) - 1 };
-        if !w.check_shared(&mut addresses, 16, lanes, Access::Read) {
+        if !w.check_shared(&mut addresses, 16, lanes)
+            || w.is_shared_watched && !w.watch_shared(&addresses, 16, lanes, Access::Read)
+        {
             return;
         }
         for (matrix, &slot) in i.list.iter().enumerate() {
@@ -230,166 +232,4 @@ fn tf32(bits: u32) -> f32 {
 #[inline(always)]
 fn short(bits: u32, kind: u32) -> f32 {
     if kind & 15 == BF16S { bf16_to_f32(bits & 0xffff) } else { f16_to_f32(bits & 0xffff) }
-}
-
-// ---- wmma ----
-
-/// wmma of 16x16x16 with f32 sums. Fragments have a layout of our own: PTX leaves it open.
-///
-/// A factor has 16 elements a lane, two to a register: lane `l` holds row `l % 16`, all of it. A sum has 8 elements a
-/// lane: lane `l` holds elements `8 l ..` in the order of rows.
-pub fn wmma(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
-    if !f.has("m16n16k16") {
-        return f.no_such_form();
-    }
-    let mut list = |l: &mut Lowering, operands: std::ops::Range<usize>, written: bool| -> Lowered {
-        let mut slots = i.list.to_vec();
-        for index in operands {
-            let elements = Lowering::elements(f.operand(index)?);
-            if elements.len() != 8 {
-                return Err("fragments of 8 registers only".into());
-            }
-            for element in elements {
-                slots.push(if written { l.dest(element, B32)? } else { l.source(element, B32)? });
-            }
-        }
-        i.list = slots.into();
-        Ok(())
-    };
-    if f.has("mma") {
-        list(l, 0..1, true)?;
-        list(l, 1..4, false)?;
-        let is_bf16 = f.types.contains(&Bf16);
-        if f.types.iter().any(|ty| !matches!(ty, F32 | Bf16 | F16))
-            || f.types.len() == 2 && f.types != [F32, F32]
-        {
-            return f.no_such_form();
-        }
-        i.class = Class::Matrix;
-        i.aux = if is_bf16 { BF16S } else { F16S };
-        // `.a.layout.b.layout` has no effect here: fragments are loaded into rows and columns already.
-        i.op = crate::plain!(wmma_multiply);
-        return Ok(());
-    }
-    let is_load = f.has("load");
-    let (fragment, address) = if is_load { (0, 1) } else { (1, 0) };
-    list(l, fragment..fragment + 1, is_load)?;
-    l.address(f.operand(address)?, i)?;
-    i.b = l.source(f.operand(2)?, U32)?;
-    i.space = f.space();
-    i.ty = f.ty()?;
-    i.class = if i.space == Space::Shared { Class::Shared } else { Class::Global };
-    i.aux = f.has("col") as u32;
-    // Columns of the right factor are held as rows of its transpose.
-    if f.has("b") {
-        i.aux ^= 1;
-    }
-    i.op = match (is_load, i.ty) {
-        (true, F16 | Bf16) if f.has("a") || f.has("b") => crate::plain!(wmma_load_factor),
-        (true, F32) if f.has("c") => crate::plain!(wmma_load_sum),
-        (false, F32) if f.has("d") => crate::plain!(wmma_store),
-        _ => return f.no_such_form(),
-    };
-    Ok(())
-}
-
-/// Addresses of element (row, column) that each lane gives.
-fn element_addresses(
-    w: &Warp,
-    i: &Instruction,
-    bytes: u64,
-    place: impl Fn(usize) -> (u64, u64),
-) -> [u64; 32] {
-    let (base, stride) = (w.addresses(i), w.get::<u32>(i.b));
-    std::array::from_fn(|lane| {
-        let (row, column) = place(lane);
-        let stride = stride[lane] as u64;
-        let index = if i.aux & 1 != 0 { column * stride + row } else { row * stride + column };
-        base[lane].wrapping_add(index * bytes)
-    })
-}
-
-fn wmma_load_factor(w: &mut Warp, i: &Instruction, m: u32) {
-    if !is_full(w, m) {
-        return;
-    }
-    for register in 0..8 {
-        let mut out = [0u32; 32];
-        for half in 0..2 {
-            let mut addresses =
-                element_addresses(w, i, 2, |lane| (lane as u64 % 16, 2 * register as u64 + half));
-            if !w.resolve(i, i.space, &mut addresses, 2, m, Access::Read) {
-                return;
-            }
-            for (out, &address) in out.iter_mut().zip(&addresses) {
-                // SAFETY: the address was resolved for 2 aligned bytes.
-                *out |= (unsafe { *(address as *const u16) } as u32) << (16 * half);
-            }
-        }
-        w.set(i.list[register], &out, m);
-    }
-}
-
-fn wmma_load_sum(w: &mut Warp, i: &Instruction, m: u32) {
-    if !is_full(w, m) {
-        return;
-    }
-    for register in 0..8 {
-        let mut addresses = element_addresses(w, i, 4, |lane| sum_place(lane, register));
-        if !w.resolve(i, i.space, &mut addresses, 4, m, Access::Read) {
-            return;
-        }
-        // SAFETY: the addresses were resolved for 4 aligned bytes.
-        let out = addresses.map(|address| unsafe { *(address as *const u32) });
-        w.set(i.list[register], &out, m);
-    }
-}
-
-fn wmma_store(w: &mut Warp, i: &Instruction, m: u32) {
-    if !is_full(w, m) {
-        return;
-    }
-    for register in 0..8 {
-        let mut addresses = element_addresses(w, i, 4, |lane| sum_place(lane, register));
-        if !w.resolve(i, i.space, &mut addresses, 4, m, Access::Write) {
-            return;
-        }
-        let values = w.get::<u32>(i.list[register]);
-        for (&address, &value) in addresses.iter().zip(values) {
-            // SAFETY: the address was resolved for 4 aligned bytes.
-            unsafe { *(address as *mut u32) = value };
-        }
-    }
-}
-
-fn sum_place(lane: usize, register: usize) -> (u64, u64) {
-    let element = (lane * 8 + register) as u64;
-    (element / 16, element % 16)
-}
-
-fn wmma_multiply(w: &mut Warp, i: &Instruction, m: u32) {
-    if !is_full(w, m) {
-        return;
-    }
-    let mut a = [[0f32; 16]; 16];
-    let mut b = [[0f32; 16]; 16];
-    for register in 0..8 {
-        let (x, y) = (w.get::<u32>(i.list[8 + register]), w.get::<u32>(i.list[16 + register]));
-        for lane in 0..16 {
-            for half in 0..2 {
-                let k = 2 * register + half;
-                a[lane][k] = short(x[lane] >> (16 * half), i.aux);
-                // The right factor is held transposed.
-                b[k][lane] = short(y[lane] >> (16 * half), i.aux);
-            }
-        }
-    }
-    for register in 0..8 {
-        let mut out = *w.get::<f32>(i.list[24 + register]);
-        for (lane, out) in out.iter_mut().enumerate() {
-            let (row, column) = sum_place(lane, register);
-            *out += (0..16).map(|k| a[row as usize][k] * b[k][column as usize]).sum::<f32>();
-        }
-        w.set(i.list[register], &out, m);
-    }
 }

@@ -10,11 +10,13 @@ pub mod bits;
 pub mod compare;
 pub mod control;
 pub mod convert;
+pub mod copies;
 pub mod float;
 pub mod half;
 pub mod matrix;
 pub mod memory;
 pub mod moves;
+pub mod short;
 pub mod warp;
 
 use crate::exec::instruction::{Instruction, Special};
@@ -41,11 +43,13 @@ const fn row(name: &'static str, modifiers: &'static str, lower: Lower) -> Opcod
     Opcode { name, modifiers, lower }
 }
 
-const ROUNDING: &str = "rn rz rm rp ftz sat approx full";
-const MEMORY: &str = "global shared shared::cta local const param param::entry param::func v2 v4 nc ca cg cs lu cv wb wt \
-     volatile relaxed acquire release weak cta cluster gpu sys mmio \
+const LOADS: &str = "global shared shared::cta local const param v2 v4 nc ca cg cs lu cv \
+     volatile relaxed acquire weak cta gpu sys \
      L1::evict_normal L1::evict_unchanged L1::evict_first L1::evict_last L1::no_allocate \
-     L2::evict_normal L2::evict_first L2::evict_last L2::64B L2::128B L2::256B L2::cache_hint";
+     L2::64B L2::128B L2::256B L2::cache_hint";
+const STORES: &str = "global shared shared::cta local param v2 v4 wb cg cs wt \
+     volatile relaxed release weak cta gpu sys \
+     L1::evict_normal L1::evict_unchanged L1::evict_first L1::evict_last L1::no_allocate L2::cache_hint";
 
 pub const OPCODES: &[Opcode] = &[
     row("abs", "ftz", arithmetic::negate),
@@ -53,22 +57,21 @@ pub const OPCODES: &[Opcode] = &[
     row("add", "rn rz rm rp ftz sat cc", arithmetic::add),
     row("addc", "cc", arithmetic::add_carry),
     row("and", "", bits::logic),
-    row("applypriority", "global L2::evict_normal", control::nothing),
     row(
         "atom",
-        "global shared shared::cta relaxed acquire release acq_rel cta cluster gpu sys add min max and or xor exch cas \
-         inc dec noftz L2::cache_hint",
+        "global shared shared::cta relaxed acquire release acq_rel cta gpu sys add min max and or xor exch cas \
+         inc dec noftz",
         atomics::atomic,
     ),
-    row("bar", "sync red arrive warp popc and or aligned cta", control::barrier),
-    row("barrier", "sync red arrive popc and or aligned cta", control::barrier),
+    row("bar", "sync red arrive warp popc and or", control::barrier),
+    row("barrier", "sync red arrive popc and or aligned", control::barrier),
     row("bfe", "", bits::extract),
     row("bfi", "", bits::insert),
     row("bfind", "shiftamt", bits::find),
     row("bmsk", "clamp wrap", bits::bit_mask),
     row("bra", "uni", control::branch),
     row("brev", "", bits::count),
-    row("brx", "idx uni", control::branch_indexed),
+    row("brx", "idx", control::branch_indexed),
     row("call", "uni", control::call),
     row("clz", "", bits::count),
     row("cnot", "", bits::logic_not),
@@ -76,25 +79,22 @@ pub const OPCODES: &[Opcode] = &[
     row("cos", "approx ftz", float::function),
     row(
         "cp",
-        "async ca cg shared shared::cta global commit_group wait_group wait_all L2::cache_hint L2::64B L2::128B \
-         L2::256B bulk prefetch",
-        memory::copy_async,
+        "async ca cg shared shared::cta global commit_group wait_group wait_all L2::64B L2::128B \
+         L2::256B",
+        copies::copy_async,
     ),
-    row("cvt", "rn rz rm rp rna rni rzi rmi rpi ftz sat relu satfinite", convert::convert),
-    row("cvta", "to global shared shared::cta local const param param::entry", moves::convert_address),
-    row("discard", "global L2", control::nothing),
-    row("div", ROUNDING, arithmetic::divide),
+    row("cvt", "rn rz rm rp rna rni rzi rmi rpi ftz sat relu", convert::convert),
+    row("cvta", "to global shared shared::cta local const param", moves::convert_address),
+    row("div", "rn ftz approx full", arithmetic::divide),
     row("dp2a", "lo hi", bits::dot2),
     row("dp4a", "", bits::dot4),
     row("ex2", "approx ftz", float::function),
     row("exit", "", control::exit),
-    row("fence", "sc acq_rel acquire release cta cluster gpu sys proxy async", control::fence),
+    row("fence", "sc acq_rel cta gpu sys", control::fence),
     row("fma", "rn rz rm rp ftz sat relu", float::fused),
-    row("griddepcontrol", "launch_dependents wait", control::nothing),
-    row("isspacep", "global shared shared::cta local const param param::entry", moves::is_space),
-    row("ld", MEMORY, memory::load),
+    row("isspacep", "global shared shared::cta local", moves::is_space),
+    row("ld", LOADS, memory::load),
     row("ldmatrix", "sync aligned m8n8 x1 x2 x4 trans shared shared::cta", matrix::load_matrix),
-    row("ldu", "global v2 v4", memory::load),
     row("lg2", "approx ftz", float::function),
     row("lop3", "", bits::lop3),
     row("mad", "lo hi wide sat cc rn rz rm rp ftz", arithmetic::multiply_add),
@@ -114,14 +114,12 @@ pub const OPCODES: &[Opcode] = &[
     row("not", "", bits::logic_not),
     row("or", "", bits::logic),
     row("popc", "", bits::count),
-    row("prefetch", "global local L1 L2 L2::evict_last L2::evict_normal", control::nothing),
-    row("prefetchu", "L1", control::nothing),
+    row("prefetch", "global L1 L2", control::nothing),
     row("prmt", "f4e b4e rc8 ecl ecr rc16", bits::permute),
     row("rcp", "rn approx ftz", float::function),
     row(
         "red",
-        "global shared shared::cta relaxed acquire release acq_rel cta cluster gpu sys add min max and or xor inc dec \
-         noftz v2 v4 L2::cache_hint",
+        "global shared shared::cta relaxed release cta gpu sys add min max and or xor inc dec noftz",
         atomics::atomic,
     ),
     row("redux", "sync add min max and or xor", warp::reduce),
@@ -147,7 +145,7 @@ pub const OPCODES: &[Opcode] = &[
     row("sin", "approx ftz", float::function),
     row("slct", "ftz", compare::select_by_sign),
     row("sqrt", "rn approx ftz", float::function),
-    row("st", MEMORY, memory::store),
+    row("st", STORES, memory::store),
     row("sub", "rn rz rm rp ftz sat cc", arithmetic::add),
     row("subc", "cc", arithmetic::add_carry),
     row("szext", "clamp wrap", bits::extend),
@@ -155,11 +153,6 @@ pub const OPCODES: &[Opcode] = &[
     row("testp", "finite infinite number notanumber normal subnormal", float::test),
     row("trap", "", control::trap),
     row("vote", "sync all any uni ballot", warp::vote),
-    row(
-        "wmma",
-        "load store mma a b c d sync aligned m16n16k16 row col global shared shared::cta",
-        matrix::wmma,
-    ),
     row("xor", "", bits::logic),
 ];
 
@@ -217,7 +210,7 @@ impl<'s> Form<'s> {
                 "shared" | "shared::cta" => return Space::Shared,
                 "local" => return Space::Local,
                 "const" => return Space::Const,
-                "param" | "param::entry" | "param::func" => return Space::Param,
+                "param" => return Space::Param,
                 _ => {}
             }
         }
@@ -304,12 +297,4 @@ pub fn list() -> String {
         text += &format!("{} {}\n", opcode.name, modifiers.join(" ")).replace(" \n", "\n");
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_table_is_sorted() {
-        assert!(super::OPCODES.windows(2).all(|pair| pair[0].name < pair[1].name));
-    }
 }

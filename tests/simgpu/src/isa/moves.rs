@@ -166,14 +166,12 @@ pub fn is_space(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     i.space = f.space();
     i.class = Class::Integer;
     fn body(w: &mut Warp, i: &Instruction, m: u32) {
-        let params = &w.launch().params;
-        let (start, len) = (params.as_ptr() as u64, params.len() as u64);
         let mut bits = 0;
         for (k, &address) in w.get::<u64>(i.a).iter().enumerate() {
+            // The windows of constants and parameters are parts of that of global memory.
             let space = match address & WINDOW_BITS {
                 SHARED_WINDOW => Space::Shared,
                 LOCAL_WINDOW => Space::Local,
-                _ if address.wrapping_sub(start) < len => Space::Param,
                 _ => Space::Global,
             };
             bits |= ((space == i.space) as u32) << k;

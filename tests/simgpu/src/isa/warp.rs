@@ -14,16 +14,23 @@ type Lowered = Result<(), String>;
 /// The lanes named by a member mask, or None after reporting that not all of them are here.
 fn members(w: &mut Warp, mask_slot: u32, m: u32) -> Option<u32> {
     let masks = *w.get::<u32>(mask_slot);
-    let first = m.trailing_zeros();
-    let members = masks[first as usize];
+    let members = masks[(m.trailing_zeros() & 31) as usize];
+    if members & w.alive & !m != 0 {
+        w.let_exit();
+    }
     let missing = members & w.alive & !m;
     if missing != 0 {
-        let name = &w.launch().program.origins[w.pc as usize].opcode;
-        let text = format!("{name} waits for lanes {members:#010x}, of which {missing:#010x} did not arrive");
-        w.fault(first, Status::LaunchFailed, text);
+        report(w, m, format!("waits for lanes {members:#010x}, of which {missing:#010x} did not arrive"));
         return None;
     }
     Some(members)
+}
+
+/// Ends the launch at the first of these lanes.
+#[cold]
+fn report(w: &mut Warp, lanes: u32, text: String) {
+    let name = &w.launch().program.origins[w.pc as usize].opcode;
+    w.fault(lanes.trailing_zeros(), Status::LaunchFailed, format!("{name} {text}"));
 }
 
 /// Reports lanes that a member mask names and that are not here.
@@ -48,11 +55,13 @@ pub fn shuffle(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
     i.aux = f.position(&["up", "down", "bfly", "idx"])? as u32;
     #[inline(always)]
     fn body(w: &mut Warp, i: &Instruction, m: u32) {
-        if members(w, i.list[0], m).is_none() {
-            return;
+        let Some(members) = members(w, i.list[0], m) else { return };
+        let exited = members & w.threads & !w.alive;
+        if exited != 0 {
+            return report(w, m, format!("names lanes {exited:#010x}, which have exited"));
         }
         let (values, b, c) = (*w.get::<u32>(i.a), *w.get::<u32>(i.b), *w.get::<u32>(i.c));
-        let (mut out, mut found) = ([0u32; 32], 0u32);
+        let (mut out, mut found, mut absent) = ([0u32; 32], 0u32, 0u32);
         for k in 0..32u32 {
             let (by, clamp) = (b[k as usize] & 31, c[k as usize] & 31);
             let segment = c[k as usize] >> 8 & 31;
@@ -67,6 +76,10 @@ pub fn shuffle(l: &mut Lowering, f: &Form, i: &mut Instruction) -> Lowered {
             let from = if is_in { from as u32 & 31 } else { k };
             out[k as usize] = values[from as usize];
             found |= (is_in as u32) << k;
+            absent |= (!m >> from & 1) << k;
+        }
+        if absent & m != 0 {
+            return report(w, absent & m, "reads a lane that does not take part".into());
         }
         w.set(i.dst, &out, m);
         if i.pdst != NONE {

@@ -70,21 +70,22 @@ impl Kind {
 
 pub struct Case {
     /// One or more instructions; `%0` is the result, `%1`, `%2`, `%3` the operands.
-    pub text: &'static str,
+    pub text: String,
     pub result: Kind,
     pub operands: Vec<Kind>,
-    pub reference: fn(u64, u64, u64) -> u64,
+    pub reference: Box<dyn Fn(u64, u64, u64) -> u64>,
     /// How far a floating result may be off, relative to its size.
     pub tolerance: f64,
 }
 
 pub fn case(
-    text: &'static str,
+    text: impl Into<String>,
     result: Kind,
     operands: &[Kind],
-    reference: fn(u64, u64, u64) -> u64,
+    reference: impl Fn(u64, u64, u64) -> u64 + 'static,
 ) -> Case {
-    Case { text, result, operands: operands.to_vec(), reference, tolerance: 0.0 }
+    let (text, operands, reference) = (text.into(), operands.to_vec(), Box::new(reference));
+    Case { text, result, operands, reference, tolerance: 0.0 }
 }
 
 pub fn near(case: Case, tolerance: f64) -> Case {

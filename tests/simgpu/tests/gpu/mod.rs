@@ -1,7 +1,7 @@
 //! What the tests share: the real NVRTC, this library under its name, and kernels run through `cudarc`.
 //!
 //! `TESSERA_CUDA_TOOLKIT` names a folder that `toolkit.sh` has made; without it the tests are skipped, unless
-//! `TESSERA_REQUIRE_CUDA=1`. `SIMGPU_LIBRARY` names the library, else the one that cargo built beside the test.
+//! `TESSERA_REQUIRE_CUDA=1`. `SIMGPU_LIBRARY` names the library, else the one that cargo built with the test.
 
 #![allow(dead_code)]
 
@@ -35,9 +35,16 @@ fn library() -> PathBuf {
         return given.into();
     }
     let exe = std::env::current_exe().unwrap();
-    let folders = exe.ancestors().skip(1).take(2);
-    let found = folders.map(|folder| folder.join("libcuda.so")).find(|path| path.exists());
-    found.expect("cargo builds libcuda.so beside its tests")
+    let folder = exe.ancestors().nth(2).expect("cargo puts tests two folders deep");
+    let built = folder.join("deps/libcuda.so");
+    // `cudarc` finds the copy one folder up, which `cargo build` makes and `cargo test` leaves as old as it is.
+    let copy = folder.join("libcuda.so");
+    let age = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    if age(&copy) < age(&built) {
+        let _ = std::fs::remove_file(&copy);
+        std::fs::hard_link(&built, &copy).unwrap();
+    }
+    copy
 }
 
 /// The handle of the library, if tests can run.
@@ -171,4 +178,17 @@ impl Draw {
     pub fn real(&mut self) -> f32 {
         (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
+}
+
+/// What the other tests of this program call and launch, by name, found by running them in a process of its own. None
+/// without a toolkit.
+pub fn touched_by_others(guard: &str) -> Option<std::collections::BTreeSet<String>> {
+    toolkit()?;
+    let path = std::env::temp_dir().join(format!("simgpu-coverage-{}-{guard}", std::process::id()));
+    let mut others = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = others.args(["--skip", guard]).env("SIMGPU_COVERAGE", &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let names = std::fs::read_to_string(&path).unwrap();
+    let _ = std::fs::remove_file(&path);
+    Some(names.lines().map(str::to_string).collect())
 }

@@ -93,6 +93,23 @@ fn counts_and_fields() {
                 let byte = |x: u64, k: u64| (x >> (8 * k)) & 255;
                 (0..4).fold(c, |sum, k| sum.wrapping_add(byte(a, k) * byte(b, k)))
             }),
+            case("prmt.b32.b4e %0, %1, %2, 1;", W, &[W, W], |a, b, _| permute(a, b, 0x6701)),
+            case("prmt.b32.rc8 %0, %1, %2, 2;", W, &[W, W], |a, b, _| permute(a, b, 0x2222)),
+            case("prmt.b32.ecl %0, %1, %2, 1;", W, &[W, W], |a, b, _| permute(a, b, 0x3211)),
+            case("prmt.b32.ecr %0, %1, %2, 2;", W, &[W, W], |a, b, _| permute(a, b, 0x2210)),
+            case("bmsk.wrap.b32 %0, 3, 39;", W, &[], |_, _, _| 0x7f << 3),
+            case("szext.wrap.u32 %0, %1, 37;", W, &[W], |a, _, _| a & 31),
+            case("shl.b32 %0, %1, 5;", W, &[W], |a, _, _| a << 5),
+            case("shl.b32 %0, %1, 32;", W, &[W], |_, _, _| 0),
+            case("shl.b64 %0, %1, 40;", D, &[D], |a, _, _| a << 40),
+            case("shr.u32 %0, %1, 31;", W, &[W], |a, _, _| a >> 31),
+            case("shr.s32 %0, %1, 3;", W, &[W], |a, _, _| (a as i32 >> 3) as u64),
+            case("shr.u64 %0, %1, 9;", D, &[D], |a, _, _| a >> 9),
+            case("shr.s64 %0, %1, 63;", D, &[D], |a, _, _| (a as i64 >> 63) as u64),
+            case("dp2a.hi.u32.u32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
+                let term = |k: u64| (a >> (16 * k) & 0xffff) * (b >> (8 * k + 16) & 255);
+                c.wrapping_add(term(0)).wrapping_add(term(1))
+            }),
             case("dp2a.lo.s32.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
                 let term = |k: u64| (a >> (16 * k)) as i16 as i64 * (b >> (8 * k)) as i8 as i64;
                 (c as i64).wrapping_add(term(0)).wrapping_add(term(1)) as u64

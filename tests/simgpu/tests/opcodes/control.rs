@@ -96,3 +96,41 @@ fn blocks_and_threads_have_three_dimensions() {
         assert_eq!(found, block * 1000 + thread * 100_000 + thread % 32);
     }
 }
+
+const JUMPS: &str = r#"
+extern "C" __global__ void k(const unsigned long long *in, unsigned long long *out) {
+    int t = threadIdx.x, x = (int)in[t], y = 0;
+    asm volatile("{ ts: .branchtargets A, B, C; brx.idx %1, ts; "
+                 "A: mov.u32 %0, 10; bra.uni E; B: mov.u32 %0, 20; bra.uni E; C: mov.u32 %0, 30; E: }" : "=r"(y) : "r"(x));
+    out[t] = y;
+    asm volatile("{ .reg .pred p; setp.gt.u32 p, %0, 5; @p trap; }" :: "r"(x));
+    // A producer that does not wait, and consumers that do.
+    __shared__ int s;
+    if (t < 32) { if (t == 0) s = 77; __threadfence_block(); asm volatile("bar.arrive 3, 96;"); }
+    else { asm volatile("bar.sync 3, 96;"); y = s; }
+    out[96 + t] = y;
+    asm volatile("barrier.sync.aligned 4; barrier.sync 5, 96;");
+    int odd, all;
+    asm volatile("{ .reg .pred p; setp.eq.u32 p, %1, 1; barrier.red.popc.aligned.u32 %0, 6, p; }" : "=r"(odd) : "r"(x));
+    asm volatile("{ .reg .pred p, q, r; setp.lt.u32 p, %1, 3; barrier.red.and.aligned.pred q, 6, p; "
+                 "barrier.red.or.aligned.pred r, 6, !p; selp.u32 %0, 1, 0, q; @r add.u32 %0, %0, 2; }" : "=r"(all) : "r"(x));
+    if (t < 32) asm volatile("barrier.arrive 7, 96;"); else asm volatile("barrier.sync 7, 96;");
+    out[192 + t] = odd * 4 + all;
+    if (t == 95) asm volatile("exit;");
+    asm volatile("ret.uni;");
+}
+"#;
+
+#[test]
+fn tables_of_jumps_and_named_barriers() {
+    let Some(gpu) = gpu() else { return };
+    let input: Vec<u64> = (0..96).map(|t| t * 7 % 3).collect();
+    let out = gpu.run(JUMPS, &input, 3 * 96, shape(1, 96));
+    let ones = input.iter().filter(|&&x| x == 1).count() as u64;
+    for t in 0..96 {
+        let y = 10 * (input[t] + 1);
+        assert_eq!(out[t], y, "thread {t}");
+        assert_eq!(out[96 + t], if t < 32 { y } else { 77 }, "thread {t}");
+        assert_eq!(out[192 + t], ones * 4 + 1, "thread {t}");
+    }
+}

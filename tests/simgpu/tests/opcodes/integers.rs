@@ -65,6 +65,13 @@ fn sums_and_products() {
             case("mad24.lo.u32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
                 ((a & 0xff_ffff) * (b & 0xff_ffff)).wrapping_add(c)
             }),
+            case("mad24.hi.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
+                let cut = |x: u64| ((x as i32) << 8 >> 8) as i64;
+                c.wrapping_add(((cut(a) * cut(b)) >> 16) as u64)
+            }),
+            case("mad.hi.sat.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
+                (((s(a) as i64 * s(b) as i64) >> 32) as i32).saturating_add(s(c)) as u64
+            }),
             case("sad.s32 %0, %1, %2, %3;", W, &[W, W, W], |a, b, c| {
                 c.wrapping_add((s(a) as i64 - s(b) as i64).unsigned_abs())
             }),
@@ -116,9 +123,19 @@ fn carries() {
                        sub.cc.u32 x, a, c; subc.u32 y, b, d; mov.b64 %0, {x, y}; }";
     const MAD: &str =
         "{ .reg .u32 x, y; mad.lo.cc.u32 x, %1, %2, %3; madc.hi.u32 y, %1, %2, 0; mov.b64 %0, {x, y}; }";
+    // Three words: a carry goes in and out of the one in the middle.
+    const LONG: &str = "{ .reg .u32 x, y, z; add.cc.u32 x, %1, %2; addc.cc.u32 y, %2, %3; addc.u32 z, 0, 0; \
+                        mov.b64 %0, {y, z}; }";
+    const BORROW: &str = "{ .reg .u32 x, y, z; sub.cc.u32 x, %1, %2; subc.cc.u32 y, %2, %3; subc.u32 z, 0, 0; \
+                          mov.b64 %0, {y, z}; }";
+    const CHAIN: &str = "{ .reg .u32 x, y, z; add.cc.u32 x, %1, %2; madc.lo.cc.u32 y, %2, %3, %1; addc.u32 z, 0, 0; \
+                         mov.b64 %0, {y, z}; }";
     check(
         &gpu,
         &[
+            case(LONG, D, &[W, W, W], |a, b, c| b + c + (a + b >> 32)),
+            case(BORROW, D, &[W, W, W], |a, b, c| b.wrapping_sub(c).wrapping_sub((a < b) as u64)),
+            case(CHAIN, D, &[W, W, W], |a, b, c| (b * c & 0xffff_ffff) + a + (a + b >> 32)),
             case(ADD, D, &[D, D], |a, b, _| a.wrapping_add(b)),
             case(SUB, D, &[D, D], |a, b, _| a.wrapping_sub(b)),
             case(MAD, D, &[W, W, W], |a, b, c| a * b + c),

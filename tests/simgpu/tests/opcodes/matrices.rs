@@ -143,7 +143,7 @@ fn matrices_are_loaded_and_transposed() {
             asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                          : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "r"(at));
             out[t] = a; out[32 + t] = b; out[64 + t] = c; out[96 + t] = d;
-            asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
+            asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared::cta.b16 {%0,%1}, [%2];"
                          : "=r"(a), "=r"(b) : "r"(at));
             out[128 + t] = a; out[160 + t] = b;
             asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(a) : "r"(at));
@@ -163,5 +163,36 @@ fn matrices_are_loaded_and_transposed() {
             assert_eq!(out[128 + 32 * matrix + lane], at(pair + 1) << 16 | at(pair));
         }
         assert_eq!(out[192 + lane], out[128 + lane], "movmatrix gives what ldmatrix.trans does");
+    }
+}
+
+const HALF_SUMS: &str = r#"
+extern "C" __global__ void k(const unsigned long long *in, unsigned long long *out) {
+    int t = threadIdx.x;
+    unsigned a[4], b[2], h[2], zero = 0;
+    float f[4];
+    for (int i = 0; i < 4; i++) a[i] = in[32 * i + t];
+    for (int i = 0; i < 2; i++) b[i] = in[128 + 32 * i + t];
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
+        : "=f"(f[0]), "=f"(f[1]), "=f"(f[2]), "=f"(f[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(0.0f));
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f16.f16.f16.f16 {%0,%1}, {%2,%3,%4,%5}, {%6,%7}, {%8,%8};"
+        : "=r"(h[0]), "=r"(h[1]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "r"(zero));
+    for (int i = 0; i < 4; i++) out[32 * i + t] = __float_as_uint(f[i]);
+    for (int i = 0; i < 2; i++) out[128 + 32 * i + t] = h[i];
+}
+"#;
+
+/// Two sums lie in one register; each is that of the f32 form, rounded.
+#[test]
+fn sums_in_half_precision() {
+    let Some(gpu) = gpu() else { return };
+    let mut draw = Draw(7);
+    let pair = |draw: &mut Draw| f16_from_f32(draw.real()) as u64 | (f16_from_f32(draw.real()) as u64) << 16;
+    let input: Vec<u64> = (0..192).map(|_| pair(&mut draw)).collect();
+    let out = gpu.run(HALF_SUMS, &input, 192, shape(1, 32));
+    for at in 0..64 {
+        let (row, lane) = (at / 32, at % 32);
+        let sum = |n: usize| f16_from_f32(f32::from_bits(out[32 * (2 * row + n) + lane] as u32)) as u64;
+        assert_eq!(out[128 + at], sum(0) | sum(1) << 16, "register {row}, lane {lane}");
     }
 }

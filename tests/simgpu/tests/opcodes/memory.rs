@@ -129,3 +129,57 @@ fn asynchronous_copies_arrive_when_waited_for() {
         assert_eq!(found, wanted, "element {at}");
     }
 }
+
+const SPACES: &str = r#"
+struct Big { int list[8]; };
+__constant__ int fixed[4] = { 5, 6, 7, 8 };
+__device__ __noinline__ int through(const int *p) { return *(volatile const int *)p; }
+extern "C" __global__ void k(const __grid_constant__ Big big, const unsigned long long *in, unsigned long long *out) {
+    __shared__ int s[32];
+    int t = threadIdx.x, n = blockDim.x, own[4] = { t, t + 1, t + 2, t + 3 };
+    s[t] = 100 + t;
+    const int *of = t % 5 == 0 ? (const int *)&in[t] : t % 5 == 1 ? &s[t] : t % 5 == 2 ? &own[in[t] & 3]
+                    : t % 5 == 3 ? &fixed[t & 3] : &big.list[t & 7];
+    out[t] = through(of);
+    unsigned is_block, is_global;
+    asm("{ .reg .pred p; isspacep.global p, %1; selp.u32 %0, 1, 0, p; }" : "=r"(is_global) : "l"(of));
+    out[n + t] = is_global + 2 * __isShared(of) + 4 * __isLocal(of);
+    asm("{ .reg .pred p; isspacep.shared::cta p, %1; selp.u32 %0, 1, 0, p; }" : "=r"(is_block) : "l"(of));
+    unsigned long long a, b;
+    asm("cvta.shared::cta.u64 %0, %1;" : "=l"(a) : "l"((unsigned long long)__cvta_generic_to_shared(&s[t])));
+    asm("cvta.to.shared::cta.u64 %0, %1;" : "=l"(b) : "l"(&s[t]));
+    asm volatile("st.shared.u32 [%0], 9;" :: "r"((unsigned)b));
+    out[2 * n + t] = is_block + 10 * *(int *)a;
+}
+"#;
+
+#[test]
+fn generic_addresses_of_every_space() {
+    let Some(gpu) = gpu() else { return };
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Big([i32; 8]);
+    // SAFETY: plain data, laid out as the kernel's structure.
+    unsafe impl DeviceRepr for Big {}
+    let function = gpu.function(SPACES, "k");
+    let input: Vec<u64> = (0..32).map(|t| 1000 + t).collect();
+    let big = Big([50, 51, 52, 53, 54, 55, 56, 57]);
+    let given = gpu.stream.clone_htod(&input).unwrap();
+    let mut out = gpu.stream.alloc_zeros::<u64>(96).unwrap();
+    // SAFETY: the kernel's three parameters.
+    unsafe { gpu.stream.launch_builder(&function).arg(&big).arg(&given).arg(&mut out).launch(shape(1, 32)) }
+        .unwrap();
+    let out = gpu.stream.clone_dtoh(&out).unwrap();
+    for t in 0..32u64 {
+        let (value, kind) = match t % 5 {
+            0 => (1000 + t, 1),
+            1 => (100 + t, 2),
+            2 => (t + (1000 + t & 3), 4),
+            3 => (5 + (t & 3), 1),
+            _ => (50 + (t & 7), 1),
+        };
+        assert_eq!(out[t as usize], value, "thread {t}");
+        assert_eq!(out[32 + t as usize], kind, "thread {t}");
+        assert_eq!(out[64 + t as usize], (t % 5 == 1) as u64 + 90, "thread {t}");
+    }
+}

@@ -31,6 +31,13 @@ extern "C" __global__ void k(const unsigned long long *in, unsigned long long *o
     out[16 * n + t] = __double2ll_rn(__shfl_xor_sync(~0u, (double)x * 1e9, 16));
     asm("{ .reg .pred p; shfl.sync.down.b32 %0|p, %0, 4, 0x1f, -1; @!p mov.b32 %0, 12345; }" : "+r"(x));
     out[17 * n + t] = x;
+    x = (unsigned)in[t];
+    out[18 * n + t] = __reduce_and_sync(~0u, x | 64) + 1000 * __reduce_or_sync(~0u, x);
+    unsigned uni;
+    asm("{ .reg .pred p, q; setp.lt.u32 p, %1, 1000; vote.sync.uni.pred q, p, -1; selp.u32 %0, 1, 0, q; }" : "=r"(uni) : "r"(x));
+    out[19 * n + t] = uni;
+    asm("{ .reg .pred p, q; setp.lt.u32 p, %1, 50; vote.sync.uni.pred q, p, -1; selp.u32 %0, 1, 0, q; }" : "=r"(uni) : "r"(x));
+    out[20 * n + t] = uni;
 }
 "#;
 
@@ -39,7 +46,7 @@ fn lanes_exchange_values() {
     let Some(gpu) = gpu() else { return };
     const N: usize = 64;
     let input: Vec<u64> = (0..N as u64).map(|t| t * 37 % 101).collect();
-    let out = gpu.run(KERNEL, &input, 18 * N, shape(1, N as u32));
+    let out = gpu.run(KERNEL, &input, 21 * N, shape(1, N as u32));
     for t in 0..N {
         let (lane, base) = (t % 32, t / 32 * 32);
         let warp = &input[base..base + 32];
@@ -72,6 +79,9 @@ fn lanes_exchange_values() {
             some,
             warp[lane ^ 16] * 1_000_000_000,
             if lane + 4 < 32 { warp[lane + 4] } else { 12345 },
+            warp.iter().fold(!0, |a, b| a & (b | 64)) + 1000 * warp.iter().fold(0, |a, b| a | b),
+            1,
+            0,
         ];
         for (row, wanted) in wanted.into_iter().enumerate() {
             // `__match_all_sync` gives 32 bits, to which C adds in 32 bits.

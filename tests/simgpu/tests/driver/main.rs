@@ -1,6 +1,7 @@
 //! The driver API where kernels are not the point: graphs, captures, memory, modules, attributes.
 
-#[path = "gpu/mod.rs"]
+mod functions;
+#[path = "../gpu/mod.rs"]
 mod gpu;
 
 use cudarc::driver::sys::{self, CUresult, CUstreamCaptureMode as Mode};
@@ -220,4 +221,13 @@ fn counters_count() {
     ] {
         assert!(add.contains(part), "no {part} in {add}");
     }
+}
+
+/// Fails for each function of the API that none of the tests here has called.
+#[test]
+fn every_function_is_tested() {
+    let Some(touched) = gpu::touched_by_others("every_function_is_tested") else { return };
+    let untested: Vec<&str> =
+        cuda::driver::all_functions().into_iter().filter(|name| !touched.contains(*name)).collect();
+    assert!(untested.is_empty(), "no test for: {}", untested.join(", "));
 }
