@@ -134,3 +134,31 @@ fn doctor_tells_what_is_there_and_what_to_do() {
         assert!(out.contains(part), "no '{part}' in:\n{out}");
     }
 }
+
+/// What a step says if a launch of a kernel goes wrong on the device.
+fn failed(gpu: &Gpu, kernel: &str, launch: usize, sync: bool) -> String {
+    let mut command = gpu.tessera(&step("cuda"));
+    command
+        .env("SIMGPU_FAIL", format!("{kernel}:{launch}"))
+        .env("TESSERA_CUDA_SYNC", if sync { "1" } else { "0" });
+    let (code, _, errors) = run(command);
+    assert_eq!(code, Some(5), "{errors}");
+    let lines: Vec<_> = errors.lines().filter(|l| !l.starts_with("simgpu:")).collect();
+    assert_eq!(lines.len(), 1, "{errors}");
+    lines[0].to_string()
+}
+
+#[test]
+fn errors_of_the_device_name_their_operation() {
+    let Some(gpu) = simulated() else { return };
+    // The second convolution of the first run: the first run is waited for kernel by kernel.
+    let line = failed(gpu, "convolution", 1, false);
+    assert!(line.contains("of the plan, conv2d (node"), "{line}");
+    assert!(!line.contains("TESSERA_CUDA_SYNC"), "{line}");
+    // A later one: the error comes out behind the graph, and says how to find the operation.
+    let line = failed(gpu, "convolution", 5, false);
+    assert!(line.contains("TESSERA_CUDA_SYNC=1 names the operation"), "{line}");
+    // Which it does.
+    let line = failed(gpu, "convolution", 5, true);
+    assert!(line.contains("of the plan, conv2d (node"), "{line}");
+}

@@ -78,6 +78,8 @@ pub struct Config {
     /// Launches return their own errors, as with the real driver.
     pub is_blocking: bool,
     pub trace: bool,
+    /// A kernel whose launch of this number, counted from 0, goes wrong.
+    pub fail: Option<(String, u64)>,
 }
 
 /// A setting as a number; a value that is none is reported and ignored.
@@ -107,6 +109,10 @@ pub fn get() -> &'static Config {
             timeout_seconds: number("SIMGPU_TIMEOUT", 300),
             is_blocking: std::env::var("CUDA_LAUNCH_BLOCKING").is_ok_and(|value| value == "1"),
             trace: std::env::var("SIMGPU_TRACE").is_ok_and(|value| value == "1"),
+            fail: std::env::var("SIMGPU_FAIL").ok().map(|text| {
+                let (kernel, launch) = text.split_once(':').unwrap_or((&text, "0"));
+                (kernel.to_string(), launch.parse().unwrap_or(0))
+            }),
         }
     })
 }

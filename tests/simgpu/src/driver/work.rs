@@ -91,6 +91,11 @@ fn kernel(request: &Request) -> Answer {
     }
     crate::coverage::note_launch(&request.program);
     let snapshot = memory::lock().snapshot();
+    if is_to_fail(&request.program.name) {
+        errors::note(format!("kernel {} fails as SIMGPU_FAIL wants", request.program.name));
+        lock().sticky = Some(Status::IllegalAddress);
+        return Ok(());
+    }
     let launch = Launch::new(request, snapshot, LAUNCHES.fetch_add(1, Relaxed));
     match launch.run() {
         Ok(counted) => {
@@ -105,6 +110,13 @@ fn kernel(request: &Request) -> Answer {
             if crate::config::get().is_blocking { Err(fault.status) } else { Ok(()) }
         }
     }
+}
+
+/// Whether this launch is the one that `SIMGPU_FAIL` names.
+fn is_to_fail(kernel: &str) -> bool {
+    static BEFORE: AtomicU64 = AtomicU64::new(0);
+    let wanted = crate::config::get().fail.as_ref().filter(|(name, _)| name == kernel);
+    wanted.is_some_and(|(_, launch)| BEFORE.fetch_add(1, Relaxed) == *launch)
 }
 
 /// The allocation that holds these bytes; that there is none is noted.
