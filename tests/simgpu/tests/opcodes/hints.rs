@@ -32,9 +32,9 @@ fn of_loads_and_stores() {
         };
         add(format!("asm volatile(\"st.{form}.u64 [%0], %1;\" :: \"l\"(OUT), \"l\"(in[t]));\n"));
     }
-    for policy in ["ld.global.L2::cache_hint.u64 %0, [%1], %2;"] {
-        add(format!("asm volatile(\"{policy}\" : \"=l\"(x) : \"l\"(&in[t]), \"l\"(0ull)); *(OUT) = x;\n"));
-    }
+    add("asm volatile(\"ld.global.L2::cache_hint.u64 %0, [%1], %2;\" : \"=l\"(x) : \"l\"(&in[t]), \"l\"(0ull)); \
+         *(OUT) = x;\n"
+        .into());
     add("asm volatile(\"st.global.L2::cache_hint.u64 [%0], %1, %2;\" :: \"l\"(OUT), \"l\"(in[t]), \"l\"(0ull));\n".into());
     add("asm volatile(\"st.shared::cta.u64 [%1], %2; ld.shared::cta.u64 %0, [%1];\" : \"=l\"(x) \
          : \"r\"(shared), \"l\"(in[t])); *(OUT) = x;\n"

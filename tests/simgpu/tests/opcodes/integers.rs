@@ -133,9 +133,9 @@ fn carries() {
     check(
         &gpu,
         &[
-            case(LONG, D, &[W, W, W], |a, b, c| b + c + (a + b >> 32)),
+            case(LONG, D, &[W, W, W], |a, b, c| b + c + ((a + b) >> 32)),
             case(BORROW, D, &[W, W, W], |a, b, c| b.wrapping_sub(c).wrapping_sub((a < b) as u64)),
-            case(CHAIN, D, &[W, W, W], |a, b, c| (b * c & 0xffff_ffff) + a + (a + b >> 32)),
+            case(CHAIN, D, &[W, W, W], |a, b, c| ((b * c) & 0xffff_ffff) + a + ((a + b) >> 32)),
             case(ADD, D, &[D, D], |a, b, _| a.wrapping_add(b)),
             case(SUB, D, &[D, D], |a, b, _| a.wrapping_sub(b)),
             case(MAD, D, &[W, W, W], |a, b, c| a * b + c),

@@ -174,7 +174,7 @@ fn generic_addresses_of_every_space() {
         let (value, kind) = match t % 5 {
             0 => (1000 + t, 1),
             1 => (100 + t, 2),
-            2 => (t + (1000 + t & 3), 4),
+            2 => (t + ((1000 + t) & 3), 4),
             3 => (5 + (t & 3), 1),
             _ => (50 + (t & 7), 1),
         };

@@ -157,8 +157,7 @@ fn short_floats() {
             cases.push(case(text, H, &[X, X, X][..operands], reference));
             // The upper half of a pair; the lower half holds the first operand throughout.
             let mut text = "{ .reg .b32 a, b, c, d; .reg .b16 l, u; mov.b32 a, {%1, %1}; ".to_string();
-            text +=
-                &["", "", "mov.b32 b, {%1, %2}; ", "mov.b32 b, {%1, %2}; mov.b32 c, {%1, %3}; "][operands];
+            text += ["", "", "mov.b32 b, {%1, %2}; ", "mov.b32 b, {%1, %2}; mov.b32 c, {%1, %3}; "][operands];
             text += &format!("{op}.{ty}x2 d{}; ", ["", ", a", ", a, b", ", a, b, c"][operands]);
             text += "mov.b32 {l, u}, d; mov.b16 %0, u; }";
             cases.push(case(text, H, &[X, X, X][..operands], reference));
