@@ -133,7 +133,8 @@ mod tests {
         assert_eq!((first.flops, last.flops), (2 * 8 * 256 * 64 * 9 * 32, 0));
         assert_eq!((first.unit, first.read), (Unit::Bf16, 4 * 8 * 256 * (32 + 64)));
         assert_eq!((first.written, last.read, last.written), (0, 0, 4 * 64 * 9 * 32));
-        assert_eq!(workspace(&plan, task) % (2 * last.written), 0);
+        // Two parts at least, each written and read.
+        assert!(workspace(&plan, task) >= 2 * 2 * last.written);
         assert_eq!(first.bytes() + last.bytes(), plan.bytes_moved());
     }
 
