@@ -1,6 +1,9 @@
 //! What single precision can prove: bounds on scores and distances that hold whatever the rounding, and
 //! bounds from an earlier pass carried over to moved centres (Hamerly 2010).
 
+/// Bounds of groups that are carried over together.
+pub const LANES: usize = 8;
+
 /// Widens a non-negative single-precision result past the rounding of the few operations behind it.
 const WIDER: f32 = 1.0 + 4.0 * f32::EPSILON;
 const NARROWER: f32 = 1.0 - 4.0 * f32::EPSILON;
@@ -18,7 +21,7 @@ impl Bounds {
 
     /// After the own centre moved by `own` and no other one by more than `others`.
     pub fn moved(self, own: f32, others: f32) -> Bounds {
-        Bounds { own: (self.own + own) * WIDER, others: (self.others - others) * NARROWER }
+        Bounds { own: farther(self.own, own), others: (self.others - others) * NARROWER }
     }
 
     /// Could measuring the own distance again settle the point? Where the last pass measured it, it has
@@ -30,6 +33,57 @@ impl Bounds {
     /// Is the own centre surely the nearest, and the only one?
     pub fn settled(self) -> bool {
         self.own < self.others
+    }
+}
+
+/// A distance that may have grown.
+#[inline(always)]
+pub fn farther(distance: f32, moved: f32) -> f32 {
+    (distance + moved) * WIDER
+}
+
+/// How far centres have moved since the start, at least and at most, so that a bound is stored once, beside the
+/// drift of its time, and holds until it is measured anew.
+pub struct Drift {
+    sums: Vec<f64>,
+    least: Vec<f32>,
+    most: Vec<f32>,
+}
+
+impl Drift {
+    pub fn new(many: usize) -> Self {
+        Drift { sums: vec![0.0; many], least: vec![0.0; many], most: vec![0.0; many] }
+    }
+
+    pub fn add(&mut self, moved: &[f32]) {
+        for (i, &moved) in moved.iter().enumerate() {
+            self.sums[i] += f64::from(moved);
+            (self.least[i], self.most[i]) = (self.sums[i] as f32 * NARROWER, self.sums[i] as f32 * WIDER);
+        }
+    }
+
+    /// What to store of a lower bound on the distance to `group`.
+    #[inline(always)]
+    pub fn stored(&self, bound: f32, group: usize) -> f32 {
+        (bound + self.least[group]) * NARROWER
+    }
+
+    /// Lower bounds now, in `now`, and the least of them. A bound that proves nothing is not a number, or
+    /// below zero.
+    #[inline(always)]
+    pub fn carry(&self, stored: &[f32], now: &mut [f32]) -> f32 {
+        let (stored, _) = stored.as_chunks::<LANES>();
+        let (now, _) = now.as_chunks_mut::<LANES>();
+        let (most, _) = self.most.as_chunks::<LANES>();
+        let mut least = [f32::INFINITY; LANES];
+        for ((now, stored), most) in now.iter_mut().zip(stored).zip(most) {
+            for lane in 0..LANES {
+                now[lane] = (stored[lane] - most[lane]) * NARROWER;
+                // Keeps what is not a number.
+                least[lane] = if least[lane] < now[lane] { least[lane] } else { now[lane] };
+            }
+        }
+        least.into_iter().fold(f32::INFINITY, |a, b| if a < b { a } else { b })
     }
 }
 

@@ -8,9 +8,13 @@
 //! ([`bounds`]).
 
 mod bounds;
+mod grouped;
+mod groups;
 mod pass;
 mod runs;
 mod seeding;
+mod sums;
+mod sweep;
 mod tile;
 
 use rayon::prelude::*;

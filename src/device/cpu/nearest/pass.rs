@@ -3,16 +3,20 @@
 use rayon::prelude::*;
 
 use super::Points;
-use super::bounds::{self, Bounds, Rounding};
-use super::tile::{self, Found, Packed, WIDEST};
-use crate::device::cpu::simd::{self, Job, Vector};
+use super::bounds::{Bounds, Rounding};
+use super::grouped::{self, Grouped};
+use super::groups::Groups;
+use super::sums::Sums;
+use super::sweep::{Scratch, Shared, Sweep};
+use super::tile::{Packed, WIDEST};
+use crate::device::cpu::simd;
 
 /// Parts that the points are cut into, each with sums of its own that are added in order: fixed, so that
 /// results do not depend on the number of threads.
 const PARTS: usize = 16;
 
-/// Bytes of the points of a block, which stay in the cache from their scores to their sums.
-const BLOCK: usize = 1 << 16;
+/// Fewest centres that are cut into groups.
+const MANY: usize = 48;
 
 /// Labels of points, and the scratch memory and results of passes over them.
 pub struct Pass<'a> {
@@ -21,23 +25,32 @@ pub struct Pass<'a> {
     /// `‖w ∘ x‖²`, rounded from double precision.
     squares: Vec<f32>,
     labels: Vec<u32>,
-    bounds: Vec<Bounds>,
+    /// Points of a part.
+    size: usize,
+    parts: Vec<Part>,
     /// Centres of the last pass; empty before the first one.
     previous: Vec<f64>,
-    packed: Packed,
     /// `w ∘ c` in `[k, d]`, and `−‖c‖²/2`.
     flat: Vec<f32>,
     offsets: Vec<f32>,
-    parts: Vec<Part>,
+    proof: Proof,
 }
 
-struct Part {
-    sums: Vec<f64>,
-    counts: Vec<u64>,
-    tile: Vec<f32>,
-    /// Points of the block that need scores.
-    open: Vec<usize>,
-    outcome: Outcome,
+/// What spares scores.
+enum Proof {
+    /// One bound on all other centres.
+    Single { bounds: Vec<Bounds>, packed: Packed },
+    /// A bound on the own centre, and one for each group of centres `[n, pitch]`; groups are made of the first
+    /// centres.
+    Groups { own: Vec<f32>, stored: Vec<f32>, groups: Option<Groups> },
+}
+
+/// One of the parts.
+pub struct Part {
+    pub sums: Sums,
+    pub outcome: Outcome,
+    scratch: Scratch,
+    grouped: grouped::Scratch,
 }
 
 /// What one pass found.
@@ -53,13 +66,21 @@ pub struct Outcome {
 
 impl<'a> Pass<'a> {
     pub fn new(points: Points<'a>, k: usize) -> Self {
+        Self::with(points, k, k >= MANY)
+    }
+
+    fn with(points: Points<'a>, k: usize, groups: bool) -> Self {
         let (n, d) = (points.len(), points.d);
-        let part = || Part {
-            sums: vec![0.0; k * d],
-            counts: vec![0; k],
-            tile: vec![0.0; d * simd::panel::<f32>()],
-            open: Vec::new(),
+        let size = n.div_ceil(PARTS).next_multiple_of(WIDEST);
+        let part = |i: usize| Part {
+            sums: Sums::new((i * size).min(n)..((i + 1) * size).min(n), k, d),
             outcome: Outcome::default(),
+            scratch: Scratch::new(d * simd::panel::<f32>()),
+            grouped: grouped::Scratch::default(),
+        };
+        let proof = match groups {
+            false => Proof::Single { bounds: vec![Bounds::NONE; n], packed: Packed::new(k, d) },
+            true => Proof::Groups { own: vec![f32::INFINITY; n], stored: Vec::new(), groups: None },
         };
         let origin = vec![0.0; d];
         Pass {
@@ -67,20 +88,24 @@ impl<'a> Pass<'a> {
             k,
             squares: points.distances(&origin, &vec![0; n]).into_par_iter().map(|s| s as f32).collect(),
             labels: vec![u32::MAX; n],
-            bounds: vec![Bounds::NONE; n],
+            size,
+            parts: (0..PARTS).map(part).collect(),
             previous: Vec::new(),
-            packed: Packed::new(k, d),
             flat: vec![0.0; k * d],
             offsets: vec![0.0; k],
-            parts: (0..PARTS).map(|_| part()).collect(),
+            proof,
         }
     }
 
     /// Forgets all labels.
     pub fn restart(&mut self) {
         self.labels.fill(u32::MAX);
-        self.bounds.fill(Bounds::NONE);
+        self.parts.iter_mut().for_each(|part| part.sums.restart());
         self.previous.clear();
+        match &mut self.proof {
+            Proof::Single { bounds, .. } => bounds.fill(Bounds::NONE),
+            Proof::Groups { groups, .. } => *groups = None,
+        }
     }
 
     /// Labels of the last pass; `u32::MAX` before the first one.
@@ -93,7 +118,6 @@ impl<'a> Pass<'a> {
     pub fn assign(&mut self, centres: &[f64], sum: bool) -> Outcome {
         let (points, d, n) = (&self.points, self.points.d, self.labels.len());
         assert!(centres.len() == self.k * d);
-        self.packed.pack(points, centres);
         for (k, centre) in centres.chunks(d).enumerate() {
             self.offsets[k] = -(centre.iter().map(|c| c * c).sum::<f64>() / 2.0) as f32;
             let flat = self.flat[k * d..].iter_mut().zip(centre).enumerate();
@@ -102,28 +126,60 @@ impl<'a> Pass<'a> {
         let shared = Shared {
             points,
             centres,
-            packed: &self.packed,
             flat: &self.flat,
             offsets: &self.offsets,
             squares: &self.squares,
             rounding: Rounding::new(d, centres),
-            moved: Moved::new(d, &self.previous, centres),
-            block: (BLOCK / (4 * d)).clamp(WIDEST, 16 * WIDEST).next_multiple_of(WIDEST),
+            moved: movements(d, &self.previous, centres),
+            sum,
         };
-        let size = n.div_ceil(PARTS).next_multiple_of(WIDEST);
-        let used = n.div_ceil(size.max(1));
-        for part in &mut self.parts {
-            part.sums.fill(0.0);
-            part.counts.fill(0);
-            part.outcome = Outcome::default();
+        let (size, used) = (self.size, n.div_ceil(self.size.max(1)));
+        let pieces = self.labels.par_chunks_mut(size).zip(&mut self.parts[..used]);
+        match &mut self.proof {
+            Proof::Single { bounds, packed } => {
+                packed.pack(&self.flat, &self.offsets);
+                let bounds = bounds.par_chunks_mut(size);
+                pieces.zip(bounds).enumerate().for_each(|(i, ((labels, part), bounds))| {
+                    let Part { sums, outcome, scratch, .. } = part;
+                    let (first, changed) = (i * size, outcome.changed);
+                    let sweep =
+                        Sweep { shared: &shared, packed, first, labels, bounds, sums, changed, scratch };
+                    *outcome = simd::dispatch(sweep);
+                });
+            }
+            Proof::Groups { own, stored, groups } => {
+                let groups = match groups {
+                    Some(groups) => {
+                        groups.moved(&shared.moved);
+                        groups
+                    }
+                    none => none.insert(Groups::new(centres, d)),
+                };
+                groups.pack(&self.flat, &self.offsets);
+                let pitch = groups.pitch();
+                stored.resize(n * pitch, f32::NEG_INFINITY);
+                let bounds = own.par_chunks_mut(size).zip(stored.par_chunks_mut(size * pitch));
+                pieces.zip(bounds).enumerate().for_each(|(i, ((labels, part), (own, stored)))| {
+                    let Part { sums, outcome, grouped, .. } = part;
+                    let (first, changed, scratch) = (i * size, outcome.changed, grouped);
+                    let sweep = Grouped {
+                        shared: &shared,
+                        groups,
+                        first,
+                        labels,
+                        own,
+                        stored,
+                        sums,
+                        changed,
+                        scratch,
+                    };
+                    *outcome = simd::dispatch(sweep);
+                });
+            }
         }
-        let pieces = self.labels.par_chunks_mut(size).zip(self.bounds.par_chunks_mut(size));
-        pieces.zip(&mut self.parts[..used]).enumerate().for_each(|(i, ((labels, bounds), part))| {
-            simd::dispatch(Sweep { shared: &shared, first: i * size, labels, bounds, part, sum });
-        });
         self.previous.clear();
         self.previous.extend_from_slice(centres);
-        self.parts.iter().fold(Outcome::default(), |all, part| Outcome {
+        self.parts[..used].iter().fold(Outcome::default(), |all, part| Outcome {
             changed: all.changed + part.outcome.changed,
             rechecked: all.rechecked + part.outcome.rechecked,
             kept: all.kept + part.outcome.kept,
@@ -137,184 +193,20 @@ impl<'a> Pass<'a> {
             sums.fill(0.0);
             *count = 0;
             for part in &self.parts {
-                *count += part.counts[k];
-                sums.iter_mut().zip(&part.sums[k * d..]).for_each(|(s, p)| *s += p);
+                *count += part.sums.counts[k];
+                sums.iter_mut().zip(&part.sums.values[k * d..]).for_each(|(s, p)| *s += p);
             }
         });
     }
 }
 
-/// How far each centre moved since the last pass, rounded up.
-struct Moved {
-    each: Vec<f32>,
-    /// The centre that moved most, how far it moved, and how far any other one did.
-    most: (usize, f32, f32),
-}
-
-impl Moved {
-    fn new(d: usize, before: &[f64], after: &[f64]) -> Self {
-        let distance = |(a, b): (&[f64], &[f64])| {
-            let square = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
-            (square.sqrt() * (1.0 + 1e-6)) as f32
-        };
-        let each: Vec<f32> = before.chunks(d).zip(after.chunks(d)).map(distance).collect();
-        let mut most = (usize::MAX, 0.0, 0.0);
-        for (k, &moved) in each.iter().enumerate() {
-            if moved > most.1 {
-                most = (k, moved, most.1);
-            } else if moved > most.2 {
-                most.2 = moved;
-            }
-        }
-        Moved { each, most }
-    }
-
-    fn other_than(&self, k: usize) -> f32 {
-        if k == self.most.0 { self.most.2 } else { self.most.1 }
-    }
-}
-
-struct Shared<'a> {
-    points: &'a Points<'a>,
-    centres: &'a [f64],
-    packed: &'a Packed,
-    flat: &'a [f32],
-    offsets: &'a [f32],
-    squares: &'a [f32],
-    rounding: Rounding,
-    moved: Moved,
-    block: usize,
-}
-
-struct Sweep<'a> {
-    shared: &'a Shared<'a>,
-    first: usize,
-    labels: &'a mut [u32],
-    bounds: &'a mut [Bounds],
-    part: &'a mut Part,
-    sum: bool,
-}
-
-impl Job<f32> for Sweep<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector<Element = f32>>(self) {
-        let Sweep { shared, first, labels, bounds, part, sum } = self;
-        let (d, n) = (shared.points.d, labels.len());
-        let mut found = Found::new();
-        for begin in (0..n).step_by(shared.block) {
-            let end = n.min(begin + shared.block);
-            part.open.clear();
-            for i in begin..end {
-                // SAFETY: the instructions are there, here and below.
-                let kept = unsafe { shared.keeps::<V>(first + i, labels[i], &mut bounds[i]) };
-                if !kept {
-                    part.open.push(first + i);
-                }
-            }
-            part.outcome.kept += end - begin - part.open.len();
-            for rows in part.open.chunks(V::PANEL) {
-                let after = rows.last().map_or(0, |&row| row + 1);
-                let next = shared.points.values.as_ptr().wrapping_add(after * d);
-                unsafe {
-                    tile::gather::<V>(shared.points, rows, &mut part.tile);
-                    tile::best_two::<V>(shared.packed, &part.tile, next, &mut found);
-                }
-                for (lane, &row) in rows.iter().enumerate() {
-                    let two = (found.best[lane], found.second[lane], found.centre[lane]);
-                    let (label, bound, exact) = unsafe { shared.resolve::<V>(row, two) };
-                    let i = row - first;
-                    part.outcome.rechecked += usize::from(exact);
-                    part.outcome.changed += usize::from(labels[i] != label);
-                    (labels[i], bounds[i]) = (label, bound);
-                }
-            }
-            if sum {
-                for (i, &label) in (begin..end).zip(&labels[begin..end]) {
-                    part.counts[label as usize] += 1;
-                    let sums = &mut part.sums[label as usize * d..][..d];
-                    sums.iter_mut().zip(shared.points.row(first + i)).for_each(|(s, &x)| *s += f64::from(x));
-                }
-            }
-        }
-    }
-}
-
-impl Shared<'_> {
-    /// Carries the bounds of a point over to this pass; does it surely keep its label?
-    #[inline(always)]
-    unsafe fn keeps<V: Vector<Element = f32>>(&self, point: usize, label: u32, bounds: &mut Bounds) -> bool {
-        let own = label as usize;
-        let Some(&moved) = self.moved.each.get(own) else { return false };
-        *bounds = bounds.moved(moved, self.moved.other_than(own));
-        if !bounds.settled() && bounds.within_reach(moved) {
-            // SAFETY: the caller's.
-            let score = unsafe { self.score::<V>(point, own) };
-            let square = self.squares[point];
-            let distance = bounds::farthest(square, score, self.rounding.slack(square));
-            // Not a number where it overflowed.
-            if distance < bounds.own {
-                bounds.own = distance;
-            }
-        }
-        bounds.settled()
-    }
-
-    /// The label of a point from its two best scores, its bounds, and whether that took double precision.
-    #[inline(always)]
-    unsafe fn resolve<V: Vector<Element = f32>>(
-        &self,
-        point: usize,
-        (best, second, centre): (f32, f32, f32),
-    ) -> (u32, Bounds, bool) {
-        let square = self.squares[point];
-        let slack = self.rounding.slack(square);
-        let own = bounds::farthest(square, best, slack);
-        if best - second > slack {
-            let others = bounds::nearest(square, second, slack);
-            return (centre as u32, Bounds { own, others }, false);
-        }
-        // Not a number, or a near tie, where any other centre may be as near as the best score says.
-        let limit = best - slack;
-        let (mut label, mut least) = (0, f64::INFINITY);
-        for (k, exact) in self.centres.chunks(self.points.d).enumerate() {
-            // SAFETY: the caller's.
-            if unsafe { self.score::<V>(point, k) } < limit {
-                continue;
-            }
-            let distance = self.points.distance(point, exact);
-            if distance < least {
-                (label, least) = (k as u32, distance);
-            }
-        }
-        (label, Bounds { own, others: bounds::nearest(square, best, slack) }, true)
-    }
-
-    /// Score of one point and one centre.
-    #[inline(always)]
-    unsafe fn score<V: Vector<Element = f32>>(&self, point: usize, k: usize) -> f32 {
-        const REGISTERS: usize = 4;
-        let d = self.points.d;
-        let (row, centre) = (self.points.row(point), &self.flat[k * d..][..d]);
-        let step = REGISTERS * V::LANES;
-        let whole = d / step * step;
-        let mut lanes = [0.0; 16];
-        assert!(V::LANES <= lanes.len());
-        // SAFETY: both rows have `d` elements, and `lanes` at least those of a register.
-        unsafe {
-            let mut sums = [V::splat(0.0); REGISTERS];
-            for first in (0..whole).step_by(step) {
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let at = first + r * V::LANES;
-                    *sum = V::load(row.as_ptr().add(at)).mul_add(V::load(centre.as_ptr().add(at)), *sum);
-                }
-            }
-            sums[0].add(sums[1]).add(sums[2].add(sums[3])).store(lanes.as_mut_ptr());
-        }
-        let rest: f32 = row[whole..].iter().zip(&centre[whole..]).map(|(x, c)| x * c).sum();
-        lanes.iter().sum::<f32>() + rest + self.offsets[k]
-    }
+/// How far each centre moved since the last pass, rounded up; nothing before the first.
+fn movements(d: usize, before: &[f64], after: &[f64]) -> Vec<f32> {
+    let distance = |(a, b): (&[f64], &[f64])| {
+        let square = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+        (square.sqrt() * (1.0 + 1e-6)) as f32
+    };
+    before.chunks(d).zip(after.chunks(d)).map(distance).collect()
 }
 
 #[cfg(test)]

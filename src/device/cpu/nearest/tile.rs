@@ -33,12 +33,13 @@ impl Packed {
         Packed { d, group, groups, values: vec![0.0; groups * d * group], offsets }
     }
 
-    pub fn pack(&mut self, points: &Points<'_>, centres: &[f64]) {
-        for (k, centre) in centres.chunks(self.d).enumerate() {
-            self.offsets[k] = -(centre.iter().map(|c| c * c).sum::<f64>() / 2.0) as f32;
+    /// Takes centres `w ∘ c` `[k, d]` and `−‖c‖²/2`.
+    pub fn pack(&mut self, flat: &[f32], offsets: &[f32]) {
+        self.offsets[..offsets.len()].copy_from_slice(offsets);
+        for (k, centre) in flat.chunks(self.d).enumerate() {
             let (group, place) = (k / self.group, k % self.group);
             for (j, &c) in centre.iter().enumerate() {
-                self.values[(group * self.d + j) * self.group + place] = (c * points.weight(j)) as f32;
+                self.values[(group * self.d + j) * self.group + place] = c;
             }
         }
     }
@@ -85,7 +86,7 @@ pub unsafe fn gather<V: Vector<Element = f32>>(points: &Points<'_>, rows: &[usiz
     }
 }
 
-/// The two best scores of each lane. Meanwhile asks for the points at `next`, as many as a tile has.
+/// The two best scores of each lane. Meanwhile asks for the `next` points.
 ///
 /// # Safety
 /// The instruction set of `V` must be there.
@@ -93,9 +94,11 @@ pub unsafe fn gather<V: Vector<Element = f32>>(points: &Points<'_>, rows: &[usiz
 pub unsafe fn best_two<V: Vector<Element = f32>>(
     centres: &Packed,
     tile: &[f32],
-    next: *const f32,
+    points: &Points<'_>,
+    next: &[usize],
     found: &mut Found,
 ) {
+    let next = Ahead { points, rows: next, at: 0 };
     assert!(tile.len() == centres.d * V::PANEL && V::PANEL <= WIDEST);
     // SAFETY: the caller's; both sizes are those of the arrays.
     unsafe {
@@ -106,11 +109,37 @@ pub unsafe fn best_two<V: Vector<Element = f32>>(
     }
 }
 
+/// Numbers of a cache line.
+const LINE: usize = 16;
+
+/// Points that are asked for a line at a time.
+struct Ahead<'a> {
+    points: &'a Points<'a>,
+    rows: &'a [usize],
+    /// Of the first of them.
+    at: usize,
+}
+
+impl Ahead<'_> {
+    /// # Safety
+    /// The instruction set of `V` must be there.
+    #[inline(always)]
+    unsafe fn ask<V: Vector<Element = f32>>(&mut self) {
+        let Some((&row, rest)) = self.rows.split_first() else { return };
+        // SAFETY: the caller's; requests may go anywhere.
+        unsafe { V::prefetch(self.points.values.as_ptr().wrapping_add(row * self.points.d + self.at)) };
+        self.at += LINE;
+        if self.at >= self.points.d {
+            (self.rows, self.at) = (rest, 0);
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn by_group<V: Vector<Element = f32>, const COLUMNS: usize>(
     centres: &Packed,
     tile: &[f32],
-    next: *const f32,
+    next: Ahead<'_>,
     found: &mut Found,
 ) {
     // SAFETY: the caller's.
@@ -130,17 +159,16 @@ unsafe fn by_group<V: Vector<Element = f32>, const COLUMNS: usize>(
 unsafe fn scan<V: Vector<Element = f32>, const R: usize, const COLUMNS: usize>(
     centres: &Packed,
     tile: &[f32],
-    mut next: *const f32,
+    mut next: Ahead<'_>,
     found: &mut Found,
 ) {
-    const LINE: usize = 16;
     let d = centres.d;
     assert!(centres.group == R && V::COLUMNS == COLUMNS);
     // Requests are spread evenly over all strides: a burst would wait for free line buffers.
     let strides = centres.groups * d.div_ceil(STRIDE);
     let lines = (d * V::PANEL).div_ceil(LINE).div_ceil(strides);
     // SAFETY: the tile has `d` rows of `COLUMNS` registers, a group `d` rows of `R` values, and `found`
-    // room for the widest panel; requests may go anywhere.
+    // room for the widest panel.
     unsafe {
         let lowest = V::splat(f32::NEG_INFINITY);
         let (mut best, mut second, mut index) = ([lowest; COLUMNS], [lowest; COLUMNS], [lowest; COLUMNS]);
@@ -154,8 +182,7 @@ unsafe fn scan<V: Vector<Element = f32>, const R: usize, const COLUMNS: usize>(
             let mut left = d;
             while left > 0 {
                 for _ in 0..lines {
-                    V::prefetch(next);
-                    next = next.wrapping_add(LINE);
+                    next.ask::<V>();
                 }
                 for _ in 0..left.min(STRIDE) {
                     let mut lanes = [lowest; COLUMNS];
