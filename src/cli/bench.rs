@@ -79,7 +79,8 @@ pub fn run(bench: Bench, output: &Output) -> Result<()> {
     match bench.what {
         What::Step { net, rule, channels, batch, inner_steps, tasks, repeats } => {
             let batch = batch.unwrap_or_else(|| bench::step::usual_batch(&net));
-            let request = bench::step::Request { net, rule, channels, batch, inner_steps, tasks, repeats, device };
+            let request =
+                bench::step::Request { net, rule, channels, batch, inner_steps, tasks, repeats, device };
             let f = bench::step::measure(&request)?;
             let text = format!(
                 "{} {} batch {}: median {:.2} ms (p10 {:.2}, p90 {:.2}), {:.1} GFLOP, {:.0} GFLOP/s, {:.0} images/s\n\
