@@ -14,6 +14,7 @@ fn steps_allocate_nothing_after_the_first() {
         let request = step::Request {
             net: net.into(),
             rule: rule.into(),
+            channels: Vec::new(),
             batch: 8,
             inner_steps: 2,
             tasks: 2,

@@ -28,6 +28,13 @@ impl Times {
         Ok(Times(times))
     }
 
+    /// Runs `work` once, cold.
+    pub fn first<E>(mut work: impl FnMut() -> Result<(), E>) -> Result<Times, E> {
+        let start = Instant::now();
+        work()?;
+        Ok(Times(vec![start.elapsed().as_secs_f64() * 1e3]))
+    }
+
     /// The value below which a fraction of the times lies.
     pub fn quantile(&self, fraction: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);

@@ -18,11 +18,14 @@ use crate::tape::Tape;
 #[derive(Clone, Debug)]
 pub struct Request {
     pub net: String,
-    /// `forward`, `sgd`, or an update rule.
+    /// `forward`, `sgd`, `mtl` for the joint step, or an update rule.
     pub rule: String,
+    /// Channels of each block, instead of the net's own.
+    pub channels: Vec<usize>,
     pub batch: usize,
     pub inner_steps: usize,
     pub tasks: usize,
+    /// Measured steps; 0 measures the first one alone, cold.
     pub repeats: usize,
     pub device: Choice,
 }
@@ -49,8 +52,10 @@ pub struct Figures {
     pub device: String,
 }
 
-/// Classes of main and auxiliary tasks.
-const CLASSES: (usize, usize) = (10, 15);
+/// Classes of main and auxiliary tasks in the publications.
+fn classes(net: &str) -> (usize, usize) {
+    if net == "mininet" { (100, 100) } else { (10, 15) }
+}
 
 fn input(net: &str) -> [usize; 3] {
     match net {
@@ -79,12 +84,22 @@ pub fn measure(request: &Request) -> Result<Figures> {
     if let Some(&(_, colours, depth, latent)) = AUTOENCODERS.iter().find(|a| a.0 == request.net) {
         return autoencoder(request, Sizes { size: 32, colours, depth, latent, latent_size: 4 });
     }
-    let net = Net::new(Architecture::named(&request.net)?, input(&request.net))?;
+    let mut architecture = Architecture::named(&request.net)?;
+    if request.channels.contains(&0) {
+        return Err(Error::usage("a block needs at least one channel"));
+    }
+    if !request.channels.is_empty() {
+        // Nets name constants; this one stays for the rest of the process.
+        architecture.channels = request.channels.clone().leak();
+    }
+    let net = Net::new(architecture, input(&request.net))?;
+    let classes = classes(&request.net);
     if request.rule == "forward" {
-        return forward(request, net);
+        return forward(request, net, classes.0);
     }
     let (method, rule) = match request.rule.as_str() {
         "sgd" => (Method::named("stl")?, Rule::named("paper")?),
+        "mtl" => (Method::named("mtl")?, Rule::named("paper")?),
         rule => (Method::named("meta-mtl")?, Rule::named(rule)?),
     };
     let constants = Constants {
@@ -98,8 +113,8 @@ pub fn measure(request: &Request) -> Result<Figures> {
     let setup = Setup {
         net,
         batch: request.batch,
-        classes: CLASSES.0,
-        tasks: vec![CLASSES.1; request.tasks],
+        classes: classes.0,
+        tasks: vec![classes.1; request.tasks],
         rule,
         constants,
         unlabelled: false,
@@ -110,7 +125,7 @@ pub fn measure(request: &Request) -> Result<Figures> {
     }
     let task = engine.tasks() - 1;
     let image = noise(request.batch * net.input.iter().product::<usize>());
-    fill(&mut engine, task, &image, request.batch, CLASSES.0)?;
+    fill(&mut engine, task, &image, request.batch, classes.0)?;
     let (gflop, images) = (engine.flops(task) as f64 / 1e9, engine.images(task));
     let (times, allocated) = timed(request.repeats, || engine.step(task))?;
     if let Some((name, value)) = engine.scalars(task)?.into_iter().find(|(_, v)| !v.is_finite()) {
@@ -183,6 +198,10 @@ fn fill(engine: &mut Engine, task: usize, image: &[f32], batch: usize, classes: 
 }
 
 fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times, u64)> {
+    if repeats == 0 {
+        let before = allocations::count();
+        return Ok((Times::first(work)?, allocations::count() - before));
+    }
     work()?;
     work()?;
     let before = allocations::count();
@@ -198,6 +217,9 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times,
 
 /// A training step of ACAI, or its encoder alone.
 fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
+    if !request.channels.is_empty() {
+        return Err(Error::usage(format!("{} has channels of its own", request.net)));
+    }
     let setup = embed::Setup { sizes, batch: request.batch };
     let method = embed::Method::named("acai")?;
     let mut engine = embed::Engine::new(device::open(&request.device)?, method, &setup, 1)?;
@@ -225,13 +247,13 @@ fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
     Ok(figures(request, engine.session(), times, gflop, request.batch, allocated))
 }
 
-fn forward(request: &Request, net: Net) -> Result<Figures> {
+fn forward(request: &Request, net: Net, classes: usize) -> Result<Figures> {
     let mut tape = Tape::new();
     let [h, w, c] = net.input;
     let x = tape.input("images", [request.batch, h, w, c]);
     let parameters = net.parameters();
     let theta: Vec<_> = parameters.iter().map(|p| tape.input(p.name.clone(), p.shape)).collect();
-    let decoder = net.decoder(0, CLASSES.0);
+    let decoder = net.decoder(0, classes);
     let phi: Vec<_> = decoder.iter().map(|p| tape.input(p.name.clone(), p.shape)).collect();
     let features = net.record(&mut tape, x, &theta);
     let logits = crate::nn::net::decode(&mut tape, features, &phi);
@@ -269,7 +291,7 @@ fn figures(
         peak_bytes: peak_bytes(),
         device_bytes: session.allocated_bytes(),
         allocations,
-        repeats: request.repeats,
+        repeats: request.repeats.max(1),
         device: session.device().describe(),
     }
 }

@@ -25,10 +25,13 @@ enum What {
         /// cifarnet, mininet, mnistnet, omninet, or the autoencoders acai16 and acai64.
         #[arg(long, default_value = "cifarnet")]
         net: String,
-        /// forward, sgd, or an update rule of Meta-MTL: paper, literal, first-order, released-intended.
+        /// forward, sgd, mtl, or an update rule of Meta-MTL: paper, literal, first-order, released-intended.
         /// Autoencoders: forward, or paper for their training step.
         #[arg(long, default_value = "paper")]
         rule: String,
+        /// Channels of each block, such as 32,64, instead of the net's own.
+        #[arg(long, value_name = "C,…", value_delimiter = ',')]
+        channels: Vec<usize>,
         /// Images of a batch [default: 100; autoencoders 64].
         #[arg(long)]
         batch: Option<usize>,
@@ -38,7 +41,7 @@ enum What {
         /// Auxiliary tasks.
         #[arg(long, default_value_t = 4)]
         tasks: usize,
-        /// Measured steps.
+        /// Measured steps, after others; 0 measures the first one alone.
         #[arg(long, default_value_t = 20)]
         repeats: usize,
     },
@@ -74,9 +77,10 @@ enum What {
 pub fn run(bench: Bench, output: &Output) -> Result<()> {
     let device = bench.device.choice();
     match bench.what {
-        What::Step { net, rule, batch, inner_steps, tasks, repeats } => {
+        What::Step { net, rule, channels, batch, inner_steps, tasks, repeats } => {
             let batch = batch.unwrap_or_else(|| bench::step::usual_batch(&net));
-            let request = bench::step::Request { net, rule, batch, inner_steps, tasks, repeats, device };
+            let request =
+                bench::step::Request { net, rule, channels, batch, inner_steps, tasks, repeats, device };
             let f = bench::step::measure(&request)?;
             let text = format!(
                 "{} {} batch {}: median {:.2} ms (p10 {:.2}, p90 {:.2}), {:.1} GFLOP, {:.0} GFLOP/s, {:.0} images/s\n\
