@@ -55,6 +55,8 @@ pub enum Purpose {
     Diversity,
     RandomLabels,
     Synthetic,
+    /// Which drawings of an Omniglot character are for training, validation and test.
+    Drawings,
 }
 
 /// A sequence of draws for one purpose.

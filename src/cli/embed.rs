@@ -140,8 +140,11 @@ impl Embed {
 }
 
 pub fn run(e: Embed, output: &Output) -> Result<()> {
-    let request = e.request()?;
+    let mut request = e.request()?;
     let dataset = Dataset::open(&e.data)?;
+    if let (Pool::Labelled { validation, .. }, None) = (&mut request.pool, e.validation) {
+        *validation = dataset.held_out_count();
+    }
     if e.dry_run {
         return plan(&request, &dataset, e.device, output);
     }

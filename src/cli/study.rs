@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{DeviceArgs, Output, progress, train};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::report;
 use crate::run::interrupt;
@@ -57,6 +58,10 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
             return Err(Error::usage(format!("a study takes {advice} instead of {flag}")));
         }
     }
+    let validation = match s.settings.validation {
+        Some(count) => count,
+        None => Dataset::open(&s.data)?.held_out_count(),
+    };
     let tasks = s.settings.tasks.clone();
     let request = Request {
         folder: s.out,
@@ -70,7 +75,7 @@ pub fn run(s: Study, output: &Output) -> Result<()> {
         trial_seeds: s.trial_seeds.into(),
         device: s.device.choice(),
     };
-    if s.protocol == Recipe::Tuned && request.common.validation.unwrap_or(0) == 0 {
+    if s.protocol == Recipe::Tuned && validation == 0 {
         return Err(Error::usage(
             "the tuned protocol chooses on validation images: give --validation IMAGES",
         ));

@@ -61,14 +61,13 @@ pub fn resolve(settings: &Settings) -> Result<Config> {
     let path = settings.data.clone().ok_or_else(|| Error::usage("no data set given"))?;
     let dataset = Dataset::open(&path)?;
     let absolute = std::path::absolute(&path).map_err(|e| Error::io(&path, "find", e))?;
-    let settings = Settings { data: Some(absolute), ..settings.clone() };
+    let validation = settings.validation.unwrap_or_else(|| dataset.held_out_count());
+    let settings = Settings { data: Some(absolute), validation: Some(validation), ..settings.clone() };
     Config::resolve(&settings, trainer::net_for(dataset.image_shape()), |s| {
-        let labels = dataset.part(crate::data::Part::Train).labels();
-        let split = crate::data::split::stratified(
-            labels,
-            dataset.class_names().len(),
+        let split = crate::data::split::of(
+            &dataset,
             s.labels.unwrap_or(crate::data::LabelBudget::All),
-            s.validation.unwrap_or(0),
+            validation,
             s.split_seed.or(s.seed).unwrap_or(1),
         )?;
         let batch = s.batch.unwrap_or(100);

@@ -1,7 +1,9 @@
 //! The data-set file: `train.images` u8 `[N, H, W, C]`, `train.labels` u32 `[N]`, the same for `test`
 //! (which may be absent), optional `train.attributes.NAME` u32 `[N]`; names and provenance in the
-//! metadata. Every invariant is checked when a file is opened.
+//! metadata. The attribute [`HELD_OUT`] is 1 for training images that the data set itself sets aside for
+//! validation. Every invariant is checked when a file is opened.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,9 @@ use crate::tensor::{DType, Entry, TensorFile, write_tensors};
 
 /// Value of the metadata key `format`.
 pub const FORMAT: &str = "tessera-dataset-1";
+
+/// Attribute of the training part that marks validation images.
+pub const HELD_OUT: &str = "validation";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
@@ -42,6 +47,11 @@ impl Normalisation {
         Normalisation { mean: vec![0.0; channels], sd: vec![1.0; channels] }
     }
 
+    /// Of CIFAR-10, for CIFAR-100 and miniImageNet too (METHODS §8).
+    pub fn natural() -> Self {
+        Normalisation { mean: vec![0.4914, 0.4822, 0.4465], sd: vec![0.2023, 0.1994, 0.2010] }
+    }
+
     /// How images of a shape look: `(x / 255 − mean) / sd`, without margins.
     pub fn look(&self, [height, width, _]: [usize; 3]) -> Look {
         let channel =
@@ -56,6 +66,8 @@ impl Normalisation {
 pub struct Contents {
     pub name: String,
     pub classes: Vec<String>,
+    /// What the values of attributes mean, for those that have names.
+    pub value_names: BTreeMap<String, Vec<String>>,
     pub normalise: Normalisation,
     /// Where the images came from, as JSON.
     pub source: serde_json::Value,
@@ -107,6 +119,7 @@ impl Contents {
             ("format", FORMAT.to_string()),
             ("name", self.name.clone()),
             ("classes", serde_json::to_string(&self.classes).map_err(as_json)?),
+            ("values", serde_json::to_string(&self.value_names).map_err(as_json)?),
             ("normalise", serde_json::to_string(&self.normalise).map_err(as_json)?),
             ("source", self.source.to_string()),
             ("fingerprint", self.fingerprint()),
@@ -175,6 +188,7 @@ pub struct Dataset {
     file: TensorFile,
     name: String,
     classes: Vec<String>,
+    value_names: BTreeMap<String, Vec<String>>,
     normalise: Normalisation,
     image_shape: [usize; 3],
 }
@@ -198,6 +212,10 @@ impl Dataset {
         }
         let name = metadata("name", "the name of the data set")?.to_string();
         let classes: Vec<String> = parse(&file, "classes", metadata("classes", "class names")?)?;
+        let value_names = match file.metadata("values") {
+            Some(text) => parse(&file, "values", text)?,
+            None => BTreeMap::new(),
+        };
         let normalise: Normalisation = parse(&file, "normalise", metadata("normalise", "mean and sd")?)?;
         let shape = file.shape("train.images")?;
         let &[_, h, w, c] = shape.dims() else {
@@ -213,7 +231,7 @@ impl Dataset {
                 found,
             ));
         }
-        let dataset = Dataset { name, classes, normalise, image_shape: [h, w, c], file };
+        let dataset = Dataset { name, classes, value_names, normalise, image_shape: [h, w, c], file };
         dataset.check_part(Part::Train)?;
         if dataset.has(Part::Test) {
             dataset.check_part(Part::Test)?;
@@ -248,9 +266,18 @@ impl Dataset {
         }
         for name in self.attribute_names(part) {
             let key = format!("{}.attributes.{name}", part.name());
-            let found = self.file.slice::<u32>(&key, DType::U32)?.len();
-            if found != count {
-                return Err(self.file.wrong(&key, format!("{count} values"), found.to_string()));
+            let values = self.file.slice::<u32>(&key, DType::U32)?;
+            if values.len() != count {
+                return Err(self.file.wrong(&key, format!("{count} values"), values.len().to_string()));
+            }
+            let bound = match self.value_names.get(&name) {
+                Some(names) => names.len(),
+                None if name == HELD_OUT => 2,
+                None => continue,
+            };
+            if let Some(i) = values.iter().position(|&v| v as usize >= bound) {
+                let found = format!("{} at image {i}", values[i]);
+                return Err(self.file.wrong(&key, format!("values below {bound}"), found));
             }
         }
         Ok(())
@@ -313,6 +340,22 @@ impl Dataset {
     pub fn attribute_names(&self, part: Part) -> Vec<String> {
         let prefix = format!("{}.attributes.", part.name());
         self.file.names().iter().filter_map(|n| n.strip_prefix(&prefix).map(str::to_string)).collect()
+    }
+
+    /// Names of an attribute's values, if they have some.
+    pub fn value_names(&self, attribute: &str) -> Option<&[String]> {
+        self.value_names.get(attribute).map(Vec::as_slice)
+    }
+
+    /// For each training image, 1 if the data set itself sets it aside for validation; `None` if it sets
+    /// none aside.
+    pub fn held_out(&self) -> Option<&[u32]> {
+        self.attribute(Part::Train, HELD_OUT).filter(|marks| marks.contains(&1))
+    }
+
+    /// Number of validation images that the data set itself sets aside.
+    pub fn held_out_count(&self) -> usize {
+        self.held_out().map_or(0, |marks| marks.iter().filter(|&&m| m == 1).count())
     }
 
     /// Values of an attribute, if the data set has it.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::dataset::{Dataset, Part};
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
@@ -60,6 +61,19 @@ pub struct Split {
     pub unlabelled: Vec<u32>,
 }
 
+/// The split of a data set's training part. If the data set marks validation images of its own and
+/// `validation` is their number, those are held out; any other number is drawn from all training images,
+/// so that 0 trains on the marked ones too.
+pub fn of(dataset: &Dataset, budget: LabelBudget, validation: usize, seed: u64) -> Result<Split> {
+    let (labels, classes) = (dataset.part(Part::Train).labels(), dataset.class_names().len());
+    match dataset.held_out() {
+        Some(marks) if dataset.held_out_count() == validation => {
+            split(labels, classes, budget, HeldOut::Marked(marks), seed)
+        }
+        _ => stratified(labels, classes, budget, validation, seed),
+    }
+}
+
 /// A stratified split: `validation` images with the classes in proportion, then `budget` labelled
 /// images of the rest, at least one a class. The same seed gives the same split, and a larger budget a
 /// superset of the smaller one's labelled images when it adds to every class.
@@ -68,6 +82,25 @@ pub fn stratified(
     classes: usize,
     budget: LabelBudget,
     validation: usize,
+    seed: u64,
+) -> Result<Split> {
+    split(labels, classes, budget, HeldOut::Drawn(validation), seed)
+}
+
+/// Which images are held out for validation.
+#[derive(Clone, Copy)]
+enum HeldOut<'a> {
+    /// So many, with the classes in proportion.
+    Drawn(usize),
+    /// Those whose mark is 1.
+    Marked(&'a [u32]),
+}
+
+fn split(
+    labels: &[u32],
+    classes: usize,
+    budget: LabelBudget,
+    held_out: HeldOut<'_>,
     seed: u64,
 ) -> Result<Split> {
     let mut members: Vec<Vec<u32>> = vec![Vec::new(); classes];
@@ -80,6 +113,14 @@ pub fn stratified(
     for (class, members) in members.iter_mut().enumerate() {
         Stream::new(seed, Purpose::Split, class as u64).shuffle(members);
     }
+    let validation = match held_out {
+        HeldOut::Drawn(count) => count,
+        HeldOut::Marked(marks) => {
+            // Stable: the order of the others stays as drawn.
+            members.iter_mut().for_each(|m| m.sort_by_key(|&i| 1 - marks[i as usize].min(1)));
+            marks.iter().filter(|&&m| m == 1).count()
+        }
+    };
     if validation >= labels.len() {
         let have = labels.len();
         return Err(Error::usage(format!(
@@ -87,7 +128,13 @@ pub fn stratified(
         )));
     }
     let sizes: Vec<usize> = members.iter().map(Vec::len).collect();
-    let held = share_out(validation, &sizes, 0);
+    let held = match held_out {
+        HeldOut::Drawn(count) => share_out(count, &sizes, 0),
+        HeldOut::Marked(marks) => {
+            let marked = |m: &Vec<u32>| m.iter().filter(|&&i| marks[i as usize] == 1).count();
+            members.iter().map(marked).collect()
+        }
+    };
     let left: Vec<usize> = sizes.iter().zip(&held).map(|(s, h)| s - h).collect();
     let rest: usize = left.iter().sum();
     let wanted = match budget {
@@ -186,6 +233,23 @@ mod tests {
                 prop_assert!((have as f64 - wanted as f64 / f64::from(classes)).abs() <= 2.0);
             }
             prop_assert_eq!(&split, &stratified(&labels, classes as usize, budget, n / 5, seed).unwrap());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn marked_images_are_held_out(n in 60usize..300, classes in 2u32..7, seed: u64, every in 3usize..9) {
+            let labels = labels(n, classes);
+            let marks: Vec<u32> = (0..n).map(|i| u32::from(i % every == 1)).collect();
+            let found =
+                split(&labels, classes as usize, LabelBudget::All, HeldOut::Marked(&marks), seed).unwrap();
+            let wanted: Vec<u32> = (0..n as u32).filter(|&i| marks[i as usize] == 1).collect();
+            prop_assert_eq!(&found.validation, &wanted);
+            prop_assert_eq!(found.labelled.len(), n - wanted.len());
+            let few = LabelBudget::PerClass(1);
+            let few = split(&labels, classes as usize, few, HeldOut::Marked(&marks), seed).unwrap();
+            prop_assert_eq!((few.labelled.len(), &few.validation), (classes as usize, &wanted));
+            prop_assert!(few.labelled.iter().all(|i| marks[*i as usize] == 0));
         }
     }
 

@@ -59,6 +59,10 @@ pub fn draw(options: &Options) -> Result<Contents> {
     Ok(Contents {
         name: format!("synth-{}", options.main),
         classes,
+        value_names: ATTRIBUTES
+            .iter()
+            .map(|a| (a.name.to_string(), a.values.iter().map(ToString::to_string).collect()))
+            .collect(),
         normalise: measure_normalisation(&train.images, 3),
         source: json!({"format": "synth", "seed": options.seed, "main": options.main}),
         image_shape: [options.size, options.size, 3],

@@ -44,8 +44,7 @@ impl Pool {
             Pool::Train => Ok((0..train.len() as u32).collect()),
             Pool::TrainAndTest => Ok((0..all as u32).collect()),
             Pool::Labelled { labels, validation, seed } => {
-                let classes = dataset.class_names().len();
-                Ok(split::stratified(train.labels(), classes, labels, validation, seed)?.labelled)
+                Ok(split::of(dataset, labels, validation, seed)?.labelled)
             }
         }
     }

@@ -58,7 +58,8 @@ pub struct Settings {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelBudget>,
-    /// Training images held out for validation, with their labels [default: 0].
+    /// Training images held out for validation, with their labels [default: those that the data set itself
+    /// sets aside, else 0].
     #[arg(long, value_name = "IMAGES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<usize>,

@@ -95,8 +95,7 @@ pub fn open_tasks(source: &TaskSource, dataset: &Dataset, seed: u64) -> Result<T
 
 /// Which images are labelled, held out, unlabelled.
 pub fn split_of(config: &Config, dataset: &Dataset) -> Result<Split> {
-    let (labels, classes) = (dataset.part(Part::Train).labels(), dataset.class_names().len());
-    split::stratified(labels, classes, config.labels, config.validation, config.split_seed)
+    split::of(dataset, config.labels, config.validation, config.split_seed)
 }
 
 pub struct Trainer {

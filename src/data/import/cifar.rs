@@ -1,10 +1,11 @@
 //! CIFAR-10 and CIFAR-100 in their binary form: records of one or two label bytes and 3 planes of 32×32.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::json;
 
-use super::source::{self, Source};
+use super::source::{self, Place, Source};
 use super::{checked, class_names};
 use crate::data::dataset::{Contents, Normalisation, PartContents};
 use crate::error::{Error, Result};
@@ -22,48 +23,60 @@ pub enum Labels {
 }
 
 /// A folder with any of `data_batch_1.bin` … `data_batch_5.bin`, `test_batch.bin` and
-/// `batches.meta.txt`; each plain, `.gz` or `.xz`.
-pub fn cifar10(folder: &Path) -> Result<Contents> {
-    source::check_folder(folder)?;
-    let (mut train, mut sources) = (PartContents::default(), Vec::new());
-    for number in 1..=5 {
-        if let Some(source) = source::find(folder, &format!("data_batch_{number}.bin"))? {
+/// `batches.meta.txt`, each plain, `.gz` or `.xz`; or the archive `cifar-10-binary.tar.gz`, or a folder with it.
+pub fn cifar10(from: &Path) -> Result<Contents> {
+    let batches = [1, 2, 3, 4, 5].map(|number| format!("data_batch_{number}.bin"));
+    let others = ["test_batch.bin", "batches.meta.txt"];
+    let all: Vec<&str> = batches.iter().map(String::as_str).chain(others).collect();
+    let mut place = Place::open(from, "cifar-10-binary", &all)?;
+    let (mut train, mut sources) = (PartContents::default(), Vec::from_iter(place.provenance()));
+    for batch in &batches {
+        if let Some(source) = place.find(batch)? {
             records(&source, &[10], 0, &mut train)?;
             sources.push(source.provenance);
         }
     }
     if train.labels.is_empty() {
-        return Err(Error::format(folder, "data_batch_1.bin", "at least one of the five batches", "none"));
+        let expected = "at least one of the five batches";
+        return Err(Error::format(place.path(), "data_batch_1.bin", expected, "none"));
     }
     let mut test = PartContents::default();
-    if let Some(source) = source::find(folder, "test_batch.bin")? {
+    if let Some(source) = place.find("test_batch.bin")? {
         records(&source, &[10], 0, &mut test)?;
         sources.push(source.provenance);
     }
-    let names = names(folder, "batches.meta.txt", 10)?;
-    finish(folder, "cifar10", names, sources, train, test)
+    let names = names(&mut place, "batches.meta.txt", 10)?;
+    finish(from, "cifar10", names, BTreeMap::new(), sources, train, test)
 }
 
-/// A folder with `train.bin`, and any of `test.bin`, `fine_label_names.txt`, `coarse_label_names.txt`.
-pub fn cifar100(folder: &Path, labels: Labels) -> Result<Contents> {
-    let source = source::required(folder, "train.bin")?;
-    let (main, file, count) = match labels {
-        Labels::Coarse => (0, "coarse_label_names.txt", 20),
-        Labels::Fine => (1, "fine_label_names.txt", 100),
+/// A folder with `train.bin`, and any of `test.bin`, `fine_label_names.txt`, `coarse_label_names.txt`; or the
+/// archive `cifar-100-binary.tar.gz`, or a folder with it.
+pub fn cifar100(from: &Path, labels: Labels) -> Result<Contents> {
+    let all = ["train.bin", "test.bin", "coarse_label_names.txt", "fine_label_names.txt"];
+    let mut place = Place::open(from, "cifar-100-binary", &all)?;
+    let main = match labels {
+        Labels::Coarse => 0,
+        Labels::Fine => 1,
     };
+    let source = place.find("train.bin")?;
+    let source = source.ok_or_else(|| source::missing(place.path(), "train.bin"))?;
     let (mut train, mut test) = (PartContents::default(), PartContents::default());
     records(&source, &[20, 100], main, &mut train)?;
-    let mut sources = vec![source.provenance];
-    if let Some(source) = source::find(folder, "test.bin")? {
+    let mut sources = Vec::from_iter(place.provenance());
+    sources.push(source.provenance);
+    if let Some(source) = place.find("test.bin")? {
         records(&source, &[20, 100], main, &mut test)?;
         sources.push(source.provenance);
     }
-    let names = names(folder, file, count)?;
-    finish(folder, "cifar100", names, sources, train, test)
+    let coarse = names(&mut place, "coarse_label_names.txt", 20)?;
+    let fine = names(&mut place, "fine_label_names.txt", 100)?;
+    let (names, other, others) = if main == 0 { (coarse, "fine", fine) } else { (fine, "coarse", coarse) };
+    let value_names = BTreeMap::from([(other.to_string(), others)]);
+    finish(from, "cifar100", names, value_names, sources, train, test)
 }
 
-fn names(folder: &Path, file: &str, count: usize) -> Result<Vec<String>> {
-    let Some(source) = source::find(folder, file)? else {
+fn names(place: &mut Place, file: &str, count: usize) -> Result<Vec<String>> {
+    let Some(source) = place.find(file)? else {
         return Ok((0..count).map(|i| i.to_string()).collect());
     };
     let names = source.lines()?;
@@ -74,9 +87,10 @@ fn names(folder: &Path, file: &str, count: usize) -> Result<Vec<String>> {
 }
 
 fn finish(
-    folder: &Path,
+    from: &Path,
     name: &str,
     names: Vec<String>,
+    value_names: BTreeMap<String, Vec<String>>,
     sources: Vec<serde_json::Value>,
     train: PartContents,
     test: PartContents,
@@ -85,14 +99,14 @@ fn finish(
         Contents {
             name: name.into(),
             classes: class_names(names, &[&train.labels, &test.labels]),
-            // METHODS §8, both data sets.
-            normalise: Normalisation { mean: vec![0.4914, 0.4822, 0.4465], sd: vec![0.2023, 0.1994, 0.2010] },
+            value_names,
+            normalise: Normalisation::natural(),
             source: json!({"format": name, "files": sources}),
             image_shape: [SIZE, SIZE, 3],
             train,
             test,
         },
-        folder,
+        from,
     )
 }
 

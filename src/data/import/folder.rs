@@ -2,16 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use image::imageops::FilterType;
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::picture::Picture;
 use super::{checked, measure_normalisation};
 use crate::data::dataset::{Contents, PartContents};
 use crate::error::{Error, Result};
-
-/// Largest side of an image, in pixels.
-const LARGEST: u32 = 1 << 14;
 
 /// `SRC/CLASS/*.png|jpg|jpeg`, or `SRC/train/CLASS/…` with an optional `SRC/test/CLASS/…`. Classes and images
 /// in alphabetic order. All grey images give one channel, anything else three. `size` (rows, columns)
@@ -42,8 +39,8 @@ pub fn folder(from: &Path, size: Option<(usize, usize)>) -> Result<Contents> {
         }
         _ => Vec::new(),
     };
-    let decoded: Vec<Result<Decoded>> =
-        train.par_iter().chain(&test).map(|(path, _)| decode(path, size)).collect();
+    let decoded: Vec<Result<Picture>> =
+        train.par_iter().chain(&test).map(|(path, _)| Picture::read(path, size)).collect();
     let decoded = decoded.into_iter().collect::<Result<Vec<_>>>()?;
     let Some(first) = decoded.first() else {
         return Err(Error::format(&train_folder, "class folders", "PNG or JPEG images", "none"));
@@ -73,6 +70,7 @@ pub fn folder(from: &Path, size: Option<(usize, usize)>) -> Result<Contents> {
         Contents {
             name,
             classes,
+            value_names: Default::default(),
             normalise: measure_normalisation(&train_part.images, channels),
             source: json!({"format": "folder", "files": train.len() + test.len()}),
             image_shape: [shape.0, shape.1, channels],
@@ -81,30 +79,6 @@ pub fn folder(from: &Path, size: Option<(usize, usize)>) -> Result<Contents> {
         },
         from,
     )
-}
-
-/// One PNG or JPEG image as bytes of a shape (rows, columns, 1 or 3 channels), resized with a triangle
-/// filter where it has another size. Colours become luma where one channel is wanted.
-pub fn read_image(path: &Path, [rows, columns, channels]: [usize; 3]) -> Result<Vec<u8>> {
-    let decoded = decode(path, Some((rows, columns)))?;
-    Ok(match (channels, decoded.grey) {
-        (3, _) => decoded.rgb,
-        (_, true) => decoded.rgb.chunks_exact(3).map(|p| p[0]).collect(),
-        (_, false) => decoded.rgb.chunks_exact(3).map(luma).collect(),
-    })
-}
-
-/// Brightness of a pixel (ITU-R BT.601).
-fn luma(pixel: &[u8]) -> u8 {
-    let [r, g, b] = [pixel[0], pixel[1], pixel[2]].map(f32::from);
-    (0.299 * r + 0.587 * g + 0.114 * b).round().min(255.0) as u8
-}
-
-struct Decoded {
-    rows: usize,
-    columns: usize,
-    grey: bool,
-    rgb: Vec<u8>,
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -146,24 +120,4 @@ fn files(folder: &Path, classes: &[String]) -> Result<Vec<(PathBuf, u32)>> {
         }
     }
     Ok(files)
-}
-
-fn decode(path: &Path, size: Option<(usize, usize)>) -> Result<Decoded> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, "read", e))?;
-    let wrong = |e: String| Error::format(path, "content", "a PNG or JPEG image", e);
-    let cursor = std::io::Cursor::new(bytes);
-    let mut reader =
-        image::ImageReader::new(cursor).with_guessed_format().map_err(|e| wrong(e.to_string()))?;
-    let mut limits = image::Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(LARGEST), Some(LARGEST));
-    reader.limits(limits);
-    let mut image = reader.decode().map_err(|e| wrong(e.to_string()))?;
-    if let Some((rows, columns)) = size
-        && (rows as u32, columns as u32) != (image.height(), image.width())
-    {
-        image = image.resize_exact(columns as u32, rows as u32, FilterType::Triangle);
-    }
-    let grey = !image.color().has_color();
-    let rgb = image.into_rgb8();
-    Ok(Decoded { rows: rgb.height() as usize, columns: rgb.width() as usize, grey, rgb: rgb.into_raw() })
 }

@@ -46,6 +46,7 @@ pub fn idx(folder: &Path) -> Result<Contents> {
         Contents {
             name,
             classes: class_names(Vec::new(), &[&train.labels, &test.labels]),
+            value_names: Default::default(),
             normalise: Normalisation::none(1),
             source: json!({"format": "idx", "files": sources}),
             image_shape: [shape[0], shape[1], 1],

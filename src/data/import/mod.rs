@@ -1,14 +1,19 @@
 //! Importers: official files of a data set in, one [`Contents`] out. A malformed input gives one error
 //! that names the file, the place, what was expected and what was found.
 
+mod archive;
 mod cifar;
 mod folder;
 mod idx;
+mod omniglot;
+mod picture;
 mod source;
 
 pub use cifar::{Labels, cifar10, cifar100};
-pub use folder::{folder, read_image};
+pub use folder::folder;
 pub use idx::idx;
+pub use omniglot::Omniglot;
+pub use picture::read_image;
 
 use rayon::prelude::*;
 

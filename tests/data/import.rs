@@ -1,12 +1,13 @@
-//! Importers: what is read is what was written, and every malformed input gives one error that names its
+//! IDX, CIFAR and folders of images: what is read is what was written, and every malformed input gives one error that names its
 //! place, with nothing left behind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use proptest::prelude::*;
 use tessera::data::{Dataset, Part, import};
+
+use crate::{gzip, put, run_import, shared};
 
 fn be(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_be_bytes()).collect()
@@ -35,13 +36,6 @@ fn idx_folder() -> tempfile::TempDir {
 
 fn cifar_record(labels: &[u8], start: u8) -> Vec<u8> {
     labels.iter().copied().chain((0..3072).map(|i| start.wrapping_add((i % 256) as u8))).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[test]
@@ -104,21 +98,6 @@ fn folders_are_read_in_order() {
     let colour = image::RgbImage::from_pixel(6, 4, image::Rgb([1, 2, 3]));
     colour.save(folder.path().join("train/b/2.png")).unwrap();
     assert_eq!(import::folder(folder.path(), None).unwrap().image_shape, [4, 6, 3]);
-}
-
-/// Runs the binary; the exit code, what it said, and whether the output appeared.
-fn run_import(format: &str, src: &Path) -> (i32, String, bool) {
-    let out = tempfile::tempdir().unwrap();
-    let file = out.path().join("out.safetensors");
-    let done = Command::new(env!("CARGO_BIN_EXE_tessera"))
-        .args(["data", "import", format])
-        .arg(src)
-        .arg("-o")
-        .arg(&file)
-        .output()
-        .unwrap();
-    let left = fs::read_dir(out.path()).unwrap().count() > 0;
-    (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap(), left)
 }
 
 #[test]
@@ -319,10 +298,6 @@ fn files_that_may_not_be_read_say_so() {
     assert!(code == 3 && said.contains("train-images") && !left, "{said}");
 }
 
-fn put(path: &Path, bytes: &[u8]) {
-    fs::write(path, bytes).unwrap();
-}
-
 fn cut(path: &Path, by: usize) {
     let bytes = fs::read(path).unwrap();
     put(path, &bytes[..bytes.len() - by]);
@@ -380,16 +355,6 @@ proptest! {
             }
         }
     }
-}
-
-fn shared() -> Option<PathBuf> {
-    let place = std::env::var_os("TESSERA_SHARED").map(PathBuf::from);
-    let place = place.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared")).join("data");
-    if place.is_dir() {
-        return Some(place);
-    }
-    eprintln!("SKIPPED: no real data at {}; set TESSERA_SHARED", place.display());
-    None
 }
 
 #[test]
