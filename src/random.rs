@@ -55,6 +55,7 @@ pub enum Purpose {
     Diversity,
     RandomLabels,
     Synthetic,
+    Variation,
 }
 
 /// A sequence of draws for one purpose.
