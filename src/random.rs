@@ -57,6 +57,7 @@ pub enum Purpose {
     Synthetic,
     /// Which drawings of an Omniglot character are for training, validation and test.
     Drawings,
+    Variation,
 }
 
 /// A sequence of draws for one purpose.

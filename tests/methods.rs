@@ -3,7 +3,7 @@
 
 use tessera::device::{Cpu, HostSlice};
 use tessera::meta::{Hessian, Rule};
-use tessera::methods::{Batch, Constants, Feed, Method, Setup};
+use tessera::methods::{Batch, Constants, Feed, Method, Schedule, Setup};
 use tessera::nn::{NETS, Net, net};
 use tessera::random::uniform_at;
 use tessera::run::Engine;
@@ -29,6 +29,7 @@ fn setup(rule: &str, tasks: &[usize], clip: f64, inner_steps: usize, on_meta: bo
             inner_steps,
             hessian: Hessian::ThetaOnly,
             train_main_decoder_on_meta: on_meta,
+            ..Constants::default()
         },
         unlabelled: false,
     }
@@ -62,6 +63,7 @@ fn step(engine: &mut Engine, setup: &Setup, task: usize, step: u64) {
                 let values = labels(b, of, classes(setup, of), step);
                 engine.session_mut().write(&name, HostSlice::U32(&values)).unwrap();
             }
+            Feed::Key => engine.session_mut().write(&name, HostSlice::U32(&[5, 0, step as u32, 0])).unwrap(),
         }
     }
     engine.step(task).unwrap();
@@ -210,6 +212,127 @@ fn single_task_steps_are_sgd_with_momentum_and_decay() {
         by_hand.store(&phi);
         by_hand.assert_close(&engine);
     }
+}
+
+/// METHODS §7.4, `alternate`: a step lowers the loss of its task alone; other decoders rest.
+#[test]
+fn alternate_steps_are_sgd_on_the_drawn_task() {
+    let mut setup = setup("paper", &[5, 4, 5], 0.0, 1, false);
+    setup.constants.schedule = Schedule::Alternate;
+    let mut engine = engine("mtl", &setup);
+    assert_eq!(engine.tasks(), 4);
+    engine.set_rate("rate", 0.1).unwrap();
+    let mut by_hand = Emulation::new(&engine, &setup);
+    for (i, task) in [1, 0, 3, 2, 1].into_iter().enumerate() {
+        let i = i as u64;
+        step(&mut engine, &setup, task, i);
+        let decoder = Emulation::decoder(task);
+        let (mut theta, mut phi) = (by_hand.group(&by_hand.shared()), by_hand.group(&decoder));
+        let mut g = by_hand.gradient(&theta, &phi, Batch::Labelled, task, i);
+        let rest = g.split_off(theta.len());
+        by_hand.sgd(&mut theta, &g, 0.1, "");
+        by_hand.sgd(&mut phi, &rest, 0.1, "");
+        by_hand.store(&theta);
+        by_hand.store(&phi);
+        by_hand.assert_close(&engine);
+    }
+}
+
+fn pseudo_tasks(operators: &str, decoders: usize) -> Setup {
+    let mut setup = setup("paper", &vec![CLASSES; decoders - 1], 0.0, 1, false);
+    setup.constants.operators = operators.parse().unwrap();
+    setup
+}
+
+/// METHODS §15.2, item 5.
+#[test]
+fn one_pseudo_task_is_single_task_training() {
+    for operators in ["f", "i"] {
+        let one = pseudo_tasks(operators, 1);
+        let (mut stl, mut pta) = (engine("stl", &one), engine("pta", &one));
+        for engine in [&mut stl, &mut pta] {
+            engine.set_rate("rate", 0.1).unwrap();
+            (0..3).for_each(|i| step(engine, &one, 0, i));
+        }
+        assert_eq!(values(&stl), values(&pta), "{operators}");
+    }
+}
+
+/// METHODS §7.5: the mean loss of all decoders moves F and, with operator F, the first decoder alone.
+#[test]
+fn frozen_pseudo_tasks_keep_their_bits_and_teach_the_shared_layers() {
+    for frozen in [true, false] {
+        let setup = pseudo_tasks(if frozen { "f" } else { "i" }, 4);
+        let mut engine = engine("pta", &setup);
+        engine.set_rate("rate", 0.1).unwrap();
+        let start = values(&engine);
+        let mut by_hand = Emulation::new(&engine, &setup);
+        for i in 0..3 {
+            step(&mut engine, &setup, 0, i);
+            let mut theta = by_hand.group(&by_hand.shared());
+            let mut sum: Group = theta.iter().map(|(n, v)| (n.clone(), vec![0.0; v.len()])).collect();
+            for d in 0..4 {
+                let mut phi = by_hand.group(&Emulation::decoder(d));
+                let g = by_hand.gradient(&theta, &phi, Batch::Labelled, 0, i);
+                along(&mut sum, &g[..theta.len()], 0.25);
+                if d == 0 || !frozen {
+                    let mut own = g[theta.len()..].to_vec();
+                    own.iter_mut().flat_map(|(_, g)| g).for_each(|g| *g *= 0.25);
+                    by_hand.sgd(&mut phi, &own, 0.1, "");
+                    by_hand.store(&phi);
+                }
+            }
+            by_hand.sgd(&mut theta, &sum, 0.1, "");
+            by_hand.store(&theta);
+            by_hand.assert_close(&engine);
+        }
+        for ((name, before), (_, after)) in start.iter().zip(&values(&engine)) {
+            let rests = frozen && ["decoder.1", "decoder.2", "decoder.3"].iter().any(|d| name.starts_with(d));
+            assert_eq!(before == after, rests, "{name}");
+        }
+        let states: Vec<&str> = engine.states().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(states.contains(&"decoder.1.weight.momentum"), !frozen);
+    }
+}
+
+/// Operator D: inverted dropout of a rate that may change between steps, another mask for each decoder.
+#[test]
+fn dropout_stands_in_front_of_each_pseudo_task() {
+    let run = |operators: &str, keep: [f64; 2]| {
+        let setup = pseudo_tasks(operators, 2);
+        let mut engine = engine("pta", &setup);
+        engine.set_rate("rate", 0.1).unwrap();
+        for (d, keep) in keep.into_iter().enumerate() {
+            engine.set_rate(&format!("keep.{d}"), keep).unwrap();
+        }
+        step(&mut engine, &setup, 0, 0);
+        values(&engine)
+    };
+    let (plain, none) = (run("i", [1.0, 1.0]), run("d", [1.0, 1.0]));
+    for ((name, a), (_, b)) in plain.iter().zip(&none) {
+        let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 1e-12, "{name} is off by {worst:e} where nothing is dropped");
+    }
+    // A decoder's weight moves only where its features were kept; the masks differ.
+    let found = run("d", [0.5, 0.5]);
+    let setup = pseudo_tasks("d", 2);
+    let start = values(&engine("pta", &setup));
+    let moved = |name: &str| -> Vec<bool> {
+        let of = |all: &[(String, Vec<f64>)]| all.iter().find(|(n, _)| n == name).unwrap().1.clone();
+        let decayed = |(a, b): (&f64, &f64)| (a - b - 0.1 * DECAY * a).abs() > 1e-15;
+        of(&start).iter().zip(&of(&found)).map(decayed).collect()
+    };
+    let (first, second) = (moved("decoder.0.weight"), moved("decoder.1.weight"));
+    let share = |m: &[bool]| m.iter().filter(|&&m| m).count() as f64 / m.len() as f64;
+    let full: Vec<bool> = {
+        let of =
+            |all: &[(String, Vec<f64>)]| all.iter().find(|(n, _)| n == "decoder.0.weight").unwrap().1.clone();
+        of(&start).iter().zip(&of(&plain)).map(|(a, b)| (a - b - 0.1 * DECAY * a).abs() > 1e-15).collect()
+    };
+    assert!(share(&first) < share(&full) && share(&first) > 0.2, "{} of {}", share(&first), share(&full));
+    assert_ne!(first, second);
+    // All dropped: the features say nothing, and nothing becomes infinite.
+    assert!(run("d", [0.0, 0.0]).iter().flat_map(|(_, v)| v).all(|v| v.is_finite()));
 }
 
 /// METHODS §6.7 with its evident intention; decoders that were not drawn rest.

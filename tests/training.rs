@@ -201,6 +201,79 @@ fn ctrl_c_saves_and_the_run_goes_on() {
     same_results(&bench.path("whole"), &bench.path("stopped"));
 }
 
+fn weights(run: &Path) -> tessera::tensor::TensorFile {
+    tessera::tensor::TensorFile::open(run.join("weights.safetensors")).unwrap()
+}
+
+/// Operators that act at validations: G copies the best decoder, P and H make the others differ from it, and
+/// a run that is cut in two ends in the same bits.
+#[test]
+fn pseudo_task_decoders_are_varied_at_validations() {
+    let bench = Bench::new();
+    let pta = |operators: &'static str| ["--method", "pta", "--pseudo-tasks", "3", "--operators", operators];
+    let all: fn(&Path) -> Vec<Vec<f64>> =
+        |run| (0..3).map(|d| weights(run).to_f64(&format!("decoder.{d}.weight")).unwrap()).collect();
+    let run = |name: &str, more: &[&str]| {
+        let result = bench.train_good(name, &[more, &["--steps", "20", "--select", "last"]].concat());
+        (result, all(&bench.path(name)))
+    };
+    // The last validation stands at the last step.
+    let (result, copied) = run("g", &pta("g"));
+    assert!(copied[0] == copied[1] && copied[0] == copied[2]);
+    assert_eq!(result["label"], "PTA-G, T = 3");
+    let (_, noisy) = run("gp", &[&pta("gp")[..], &["--noise", "0.25"]].concat());
+    for other in [1, 2] {
+        let squares: f64 = noisy[0].iter().zip(&noisy[other]).map(|(a, b)| (a - b) * (a - b)).sum();
+        let sd = (squares / noisy[0].len() as f64).sqrt();
+        assert!((sd - 0.25).abs() < 0.02, "noise of {sd} instead of 0.25");
+    }
+    assert_ne!(noisy[1], noisy[2]);
+    let (_, frozen) = run("f", &pta("f"));
+    let (_, again) = run("f2", &[&pta("f")[..], &["--rate", "0.02"]].concat());
+    assert!(frozen[0] != again[0] && frozen[1..] == again[1..], "frozen decoders moved");
+
+    let varied = [&pta("hgd")[..], &["--dropout-noise", "0.3"]].concat();
+    bench.train_good("whole", &[&varied[..], &["--steps", "40"]].concat());
+    bench.train_good("cut", &[&varied[..], &["--steps", "20"]].concat());
+    good(&["train", "--run", &bench.text("cut"), "--resume", "--steps", "40"]);
+    for file in ["weights.safetensors", "predictions.safetensors"] {
+        let bytes = |run: &str| fs::read(bench.path(run).join(file)).unwrap();
+        assert!(bytes("whole") == bytes("cut"), "{file} differs");
+    }
+    let checkpoint = tessera::tensor::TensorFile::open(bench.path("whole/checkpoint.safetensors")).unwrap();
+    let progress: Value = serde_json::from_str(checkpoint.metadata("progress").unwrap()).unwrap();
+    let rates: Vec<f64> =
+        progress["dropout"].as_array().unwrap().iter().map(|r| r.as_f64().unwrap()).collect();
+    assert!(rates.iter().all(|r| (0.0..=1.0).contains(r)) && rates[1] != rates[2], "{rates:?}");
+}
+
+#[test]
+fn an_alternating_run_steps_on_every_task() {
+    let bench = Bench::new();
+    let settings = [
+        "--method",
+        "mtl",
+        "--schedule",
+        "alternate",
+        "--tasks",
+        "random:2:4",
+        "--unlabelled",
+        "--steps",
+        "40",
+    ];
+    let result = bench.train_good("run", &settings);
+    assert_eq!(result["label"], "MTL alternate, random labels †");
+    let mut counts = [0; 3];
+    for epoch in log(&bench.path("run")).iter().filter(|l| l["event"] == "epoch") {
+        assert!(epoch["auxiliary_loss"].is_number(), "{epoch}");
+        let tasks = epoch["tasks"].as_array().unwrap();
+        tasks.iter().zip(&mut counts).for_each(|(t, c)| *c += t.as_u64().unwrap());
+    }
+    assert!(counts.iter().sum::<u64>() == 40 && counts.iter().all(|&c| c > 5), "{counts:?}");
+    let config = fs::read_to_string(bench.path("run/config.toml")).unwrap();
+    assert!(config.contains("schedule = \"alternate\""), "{config}");
+}
+
 #[test]
 fn weights_have_pytorch_names_and_shapes() {
     let bench = Bench::new();
@@ -237,6 +310,12 @@ fn wrong_settings_give_one_error_and_leave_nothing() {
         (&["--method", "stl", "--validation", "300"], 2, "300"),
         (&["--method", "stl", "--rate", "-1"], 2, "rate"),
         (&["--method", "stl", "--net", "mininet"], 4, "too small"),
+        (&["--method", "stl", "--operators", "f"], 2, "--operators is for pta"),
+        (&["--method", "pta", "--schedule", "joint"], 2, "--schedule is for mtl"),
+        (&["--method", "pta", "--operators", "hg"], 2, "needs d"),
+        (&["--method", "pta", "--operators", "gp"], 2, "--validation"),
+        (&["--method", "pta", "--pseudo-tasks", "0"], 2, "pseudo-tasks"),
+        (&["--method", "pta", "--tasks", "random:2:4"], 2, "no use for auxiliary tasks"),
         (&["--method", "mtl", "--tasks", &missing], 3, "none"),
         (&["--method", "mtl", "--tasks", &data], 4, "labels.1"),
         (&["--method", "stl", "--config", &missing], 3, "none"),

@@ -25,7 +25,8 @@ pub struct Study {
     /// equally many trials.
     #[arg(long, default_value = "tuned")]
     protocol: Recipe,
-    /// Methods, each METHOD[:RULE][+][=TASKS]; + takes auxiliary batches from images without labels.
+    /// Methods, each METHOD[:VARIANT][+][=TASKS]. Variants: a rule of meta-mtl, a schedule of mtl (alternate),
+    /// operators and decoders of pta (f4); + takes auxiliary batches from images without labels.
     #[arg(long, value_delimiter = ',', required = true, value_name = "METHODS")]
     methods: Vec<Entrant>,
     /// Seeds of the final runs: 1 to N.
@@ -49,7 +50,10 @@ pub struct Study {
 pub fn run(s: Study, output: &Output) -> Result<()> {
     for (given, flag, advice) in [
         (s.settings.method.is_some(), "--method", "--methods"),
-        (s.settings.rule.is_some(), "--rule", "METHOD:RULE in --methods"),
+        (s.settings.rule.is_some(), "--rule", "METHOD:VARIANT in --methods"),
+        (s.settings.schedule.is_some(), "--schedule", "METHOD:VARIANT in --methods"),
+        (s.settings.operators.is_some(), "--operators", "METHOD:VARIANT in --methods"),
+        (s.settings.pseudo_tasks.is_some(), "--pseudo-tasks", "METHOD:VARIANT in --methods"),
         (s.settings.recipe.is_some(), "--recipe", "--protocol"),
         (s.settings.seed.is_some(), "--seed", "--seeds"),
         (s.settings.unlabelled.is_some(), "--unlabelled", "METHOD+ in --methods"),

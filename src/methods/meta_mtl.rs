@@ -2,21 +2,13 @@
 //! along the gradient of the main task's loss behind them. One program for the main task and one for
 //! each number of auxiliary classes.
 
-use super::{Batch, Recorder, Setup, StepProgram};
+use super::{Batch, Recorder, Setup, StepProgram, by_classes};
 use crate::meta::{Gradient, Hessian, Inner, inner_steps, outer_gradient};
 use crate::nn::net::loss as task_loss;
 use crate::tape::{Tape, Var};
 
 pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
-    let mut programs = vec![episode(setup, None, vec![0])];
-    let mut sizes: Vec<usize> = setup.tasks.clone();
-    sizes.sort_unstable();
-    sizes.dedup();
-    for size in sizes {
-        let tasks = (1..=setup.tasks.len()).filter(|&t| setup.tasks[t - 1] == size).collect();
-        programs.push(episode(setup, Some(size), tasks));
-    }
-    programs
+    by_classes(setup, |auxiliary, tasks| episode(setup, auxiliary, tasks))
 }
 
 /// `auxiliary`: classes of the inner task, or `None` if it is the main task.

@@ -6,7 +6,11 @@
 
 mod meta_mtl;
 mod mtl;
+mod pta;
 mod stl;
+
+pub use mtl::Schedule;
+pub use pta::{KEEP, Operators};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +28,8 @@ pub struct Method {
     pub needs_tasks: bool,
     /// Does it use an update rule of [`crate::meta::RULES`]?
     pub uses_rule: bool,
+    /// Are its tasks the main task again, each with a decoder of its own?
+    pub pseudo_tasks: bool,
     record: fn(&Setup) -> Vec<StepProgram>,
 }
 
@@ -34,20 +40,31 @@ pub const ALL: &[Method] = &[
         about: "the main task alone, on its labelled images",
         needs_tasks: false,
         uses_rule: false,
+        pseudo_tasks: false,
         record: stl::record,
     },
     Method {
         name: "mtl",
-        about: "joint training: the mean of the losses of the main task and all auxiliary tasks",
+        about: "the main task and all auxiliary tasks: the mean of their losses, or one drawn task a step",
         needs_tasks: true,
         uses_rule: false,
+        pseudo_tasks: false,
         record: mtl::record,
+    },
+    Method {
+        name: "pta",
+        about: "pseudo-task augmentation: several decoders of the main task, all but one of them frozen or varied",
+        needs_tasks: false,
+        uses_rule: false,
+        pseudo_tasks: true,
+        record: pta::record,
     },
     Method {
         name: "meta-mtl",
         about: "a step on any task moves the shared layers so that the main task's loss falls",
         needs_tasks: true,
         uses_rule: true,
+        pseudo_tasks: false,
         record: meta_mtl::record,
     },
 ];
@@ -68,8 +85,8 @@ impl Method {
     }
 }
 
-/// Constants of the optimisers and the meta step. Rates are not here: they are scalars bound at run
-/// time, so that programs need not be recorded again when they change.
+/// Constants of the optimisers and the meta step, and variants of methods. Rates are not here: they are
+/// scalars bound at run time, so that programs need not be recorded again when they change.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Constants {
@@ -82,6 +99,25 @@ pub struct Constants {
     pub hessian: Hessian,
     /// Also train the main decoder on the meta batch.
     pub train_main_decoder_on_meta: bool,
+    /// Of joint training.
+    pub schedule: Schedule,
+    /// Of pseudo-task augmentation.
+    pub operators: Operators,
+}
+
+impl Default for Constants {
+    fn default() -> Self {
+        Constants {
+            momentum: 0.9,
+            weight_decay: 5e-4,
+            clip: 0.0,
+            inner_steps: 1,
+            hessian: Hessian::ThetaOnly,
+            train_main_decoder_on_meta: false,
+            schedule: Schedule::default(),
+            operators: Operators::default(),
+        }
+    }
 }
 
 /// What the programs are recorded for.
@@ -116,6 +152,8 @@ pub enum Feed {
     Images(Batch),
     /// Labels of a batch's images in the task number; `None`: the task drawn for the step.
     Labels(Batch, Option<usize>),
+    /// The key of a step's random tensors, u32 `[4]`: seed and step number, two words each.
+    Key,
 }
 
 /// One program of a method.
@@ -139,6 +177,20 @@ pub fn leaf_for_task(leaf: &str, task: usize) -> String {
         Some(rest) => format!("decoder.{task}.{rest}"),
         None => leaf.to_string(),
     }
+}
+
+/// A program for the main task, and one for each number of auxiliary classes with the tasks that have it:
+/// `record` gets that number, or `None` for the main task.
+fn by_classes(setup: &Setup, record: impl Fn(Option<usize>, Vec<usize>) -> StepProgram) -> Vec<StepProgram> {
+    let mut sizes = setup.tasks.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let auxiliary = sizes.into_iter().map(|size| {
+        let tasks = (1..=setup.tasks.len()).filter(|&t| setup.tasks[t - 1] == size).collect();
+        record(Some(size), tasks)
+    });
+    let main = record(None, vec![0]);
+    std::iter::once(main).chain(auxiliary).collect()
 }
 
 /// A program being recorded: its feeds, its parameters and their momentum.
@@ -171,6 +223,11 @@ impl<'a> Recorder<'a> {
     fn labels(&mut self, name: &str, batch: Batch, task: Option<usize>) -> Var {
         self.feeds.push((name.to_string(), Feed::Labels(batch, task)));
         self.tape.leaf(name, Kind::U32, [self.setup.batch])
+    }
+
+    fn key(&mut self) -> Var {
+        self.feeds.push(("key".to_string(), Feed::Key));
+        self.tape.leaf("key", Kind::U32, [4])
     }
 
     fn rate(&mut self, name: &str) -> Var {
@@ -211,6 +268,13 @@ impl<'a> Recorder<'a> {
         self.group(&self.setup.net.decoder(task, classes), str::to_string, MOMENTUM)
     }
 
+    /// A decoder that the program only reads.
+    fn frozen_decoder(&mut self, task: usize, classes: usize) -> Group {
+        let parameters = self.setup.net.decoder(task, classes);
+        let values = parameters.iter().map(|p| self.state(p.name.clone(), p)).collect();
+        Group { values, buffers: Vec::new() }
+    }
+
     /// The decoder of whichever auxiliary task the program is bound to.
     fn task_decoder(&mut self, classes: usize) -> Group {
         let named = |name: &str| name.replacen("decoder.0.", TASK_PREFIX, 1);
@@ -239,6 +303,21 @@ impl<'a> Recorder<'a> {
                 self.states[buffer] = momentum;
             }
             self.states[value] = parameter;
+        }
+    }
+
+    fn mean(&mut self, losses: &[Var]) -> Var {
+        let total = losses.iter().skip(1).fold(losses[0], |sum, &l| self.tape.add(sum, l));
+        self.tape.scale(total, 1.0 / losses.len() as f64)
+    }
+
+    /// One SGD update of groups along the gradient of a loss.
+    fn descend(&mut self, loss: Var, groups: &[Group], rate: Var) {
+        let wrt: Vec<Var> = groups.iter().flat_map(|g| self.values(g)).collect();
+        let mut gradients = self.tape.reverse(loss, None, &wrt).into_iter();
+        for group in groups {
+            let own: Vec<Var> = gradients.by_ref().take(group.values.len()).collect();
+            self.sgd(group, &own, rate, false);
         }
     }
 

@@ -10,11 +10,7 @@ pub(super) fn record(setup: &Setup) -> Vec<StepProgram> {
     let (shared, decoder) = (r.shared(), r.decoder(0, setup.classes));
     let (theta, phi) = (r.values(&shared), r.values(&decoder));
     let loss = task_loss(&mut r.tape, setup.net, batch, &theta, &phi);
-    let wrt: Vec<_> = theta.iter().chain(&phi).copied().collect();
-    let mut gradients = r.tape.reverse(loss, None, &wrt);
-    let rest = gradients.split_off(theta.len());
-    r.sgd(&shared, &gradients, rate, false);
-    r.sgd(&decoder, &rest, rate, false);
+    r.descend(loss, &[shared, decoder], rate);
     r.tape.output("loss", loss);
     vec![r.finish(vec![0], setup.batch)]
 }

@@ -40,6 +40,9 @@ pub struct Progress {
     pub stale: u64,
     /// Last validation.
     pub accuracy: Option<f64>,
+    /// Dropout rate in front of each pseudo-task decoder; empty without dropout.
+    #[serde(default)]
+    pub dropout: Vec<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What the main task's decoder says of images: class probabilities, accuracy, loss.
 
-use crate::device::{Bound, ImageSet, Session};
+use crate::device::{Bound, ImageSet, Program, Session};
 use crate::error::Result;
 use crate::nn::{Net, net};
 use crate::pixels::{Pixels, Visit};
@@ -14,6 +14,7 @@ const IMAGES: &str = "evaluation.images";
 
 /// The forward program, bound to the parameters of a session.
 pub struct Evaluator {
+    program: Program,
     bound: Bound,
     classes: usize,
 }
@@ -61,7 +62,14 @@ impl Evaluator {
         tape.output("logits", logits);
         let program = session.prepare(&tape)?;
         let bound = session.bind(program, str::to_string)?;
-        Ok(Evaluator { bound, classes })
+        Ok(Evaluator { program, bound, classes })
+    }
+
+    /// The same for another decoder of as many classes.
+    pub fn of_decoder(&self, session: &mut Session, task: usize) -> Result<Self> {
+        let rename = |leaf: &str| leaf.replacen("decoder.0.", &format!("decoder.{task}."), 1);
+        let bound = session.bind(self.program, rename)?;
+        Ok(Evaluator { program: self.program, bound, classes: self.classes })
     }
 
     /// Predictions for images of a set, by their numbers in it; `labels` are theirs, or none at all.

@@ -64,8 +64,9 @@ impl Feeder {
         let feeds = engine.feeds(task).to_vec();
         let mut at = None;
         for (name, feed) in feeds {
-            let (Feed::Images(from) | Feed::Labels(from, _)) = feed;
-            if at != Some(from) {
+            if let Feed::Images(from) | Feed::Labels(from, _) = feed
+                && at != Some(from)
+            {
                 self.choose(from, step);
                 at = Some(from);
             }
@@ -89,6 +90,10 @@ impl Feeder {
                     self.labels.clear();
                     self.labels.extend(self.rows.iter().map(|&r| all[r as usize]));
                     engine.session_mut().write(&name, HostSlice::U32(&self.labels))?;
+                }
+                Feed::Key => {
+                    let words = [self.seed, step].map(|v| [v as u32, (v >> 32) as u32]);
+                    engine.session_mut().write(&name, HostSlice::U32(words.as_flattened()))?;
                 }
             }
         }

@@ -19,6 +19,7 @@ pub mod settings;
 pub mod study;
 pub mod tensorboard;
 pub mod trainer;
+mod vary;
 
 pub use engine::Engine;
 pub use evaluate::{Evaluator, Predictions};

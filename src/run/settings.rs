@@ -13,7 +13,7 @@ use super::recipe::{self, Recipe};
 use crate::data::LabelBudget;
 use crate::error::{Error, Result};
 use crate::meta::{Hessian, Rule};
-use crate::methods::{Constants, Method};
+use crate::methods::{Constants, Method, Operators, Schedule};
 
 /// Which parameters a run ends with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
@@ -25,7 +25,7 @@ pub enum Selection {
     Validation,
 }
 
-/// One layer of settings. Rates: `rate` for single-task and joint training; `alpha`, `beta` and
+/// One layer of settings. Rates: `rate` for all methods without rules; `alpha`, `beta` and
 /// `decoder-rate` for Meta-MTL.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -34,7 +34,7 @@ pub struct Settings {
     #[arg(skip)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// How to train: stl, mtl or meta-mtl.
+    /// How to train: stl, mtl, pta or meta-mtl.
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
@@ -87,7 +87,7 @@ pub struct Settings {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Rate of stl and mtl.
+    /// Rate of stl, mtl and pta.
     #[arg(long, allow_negative_numbers = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<f64>,
@@ -125,6 +125,32 @@ pub struct Settings {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_main_decoder_on_meta: Option<bool>,
+    /// What a step of mtl lowers: the mean loss of all tasks, or that of one drawn task [default: joint].
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Decoders of pta, the trained one included [default: 4].
+    #[arg(long, value_name = "T")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pseudo_tasks: Option<usize>,
+    /// What keeps the decoders of pta apart, as letters: f freezes all but the first; d gives each a dropout
+    /// mask; at every validation g copies the best over the others, h puts noise on dropout rates, p on
+    /// weights; i for none of them [default: f].
+    #[arg(long, value_name = "LETTERS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Operators>,
+    /// Share of the features that operator d drops, at first [default: 0.5].
+    #[arg(long, value_name = "P")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    /// Standard deviation of operator p on weights [default: 0.01].
+    #[arg(long, value_name = "SD", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    /// Standard deviation of operator h on dropout rates [default: 0.1].
+    #[arg(long, value_name = "SD", allow_negative_numbers = true)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout_noise: Option<f64>,
     /// Probability of flipping a training image left to right [default: 0].
     #[arg(long, value_name = "P")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -210,6 +236,20 @@ pub struct Config {
     pub inner_steps: usize,
     pub hessian: Hessian,
     pub train_main_decoder_on_meta: bool,
+    /// Of joint training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Of pseudo-task augmentation: decoders, operators, and what operators need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pseudo_tasks: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operators: Option<Operators>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noise: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropout_noise: Option<f64>,
     pub flip: f32,
     pub grey: f32,
     pub select: Selection,
@@ -268,7 +308,7 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(TaskSource, LabelBudget);
+as_text!(TaskSource, LabelBudget, Operators);
 
 impl Config {
     /// Completes the settings from their recipe and checks that they fit together. What depends on the
@@ -297,6 +337,21 @@ impl Config {
             let what = if unlabelled { "unlabelled images" } else { "auxiliary tasks" };
             return Err(Error::usage(format!("{} has no use for {what}", method.name)));
         }
+        let given = [
+            ("schedule", s.schedule.is_some(), method.name == "mtl", "mtl"),
+            ("pseudo-tasks", s.pseudo_tasks.is_some(), method.pseudo_tasks, "pta"),
+            ("operators", s.operators.is_some(), method.pseudo_tasks, "pta"),
+            ("dropout", s.dropout.is_some(), method.pseudo_tasks, "pta"),
+            ("noise", s.noise.is_some(), method.pseudo_tasks, "pta"),
+            ("dropout-noise", s.dropout_noise.is_some(), method.pseudo_tasks, "pta"),
+        ];
+        if let Some((name, .., of)) = given.iter().find(|(_, given, used, _)| *given && !used) {
+            return Err(Error::usage(format!("--{name} is for {of}; {} has no use for it", method.name)));
+        }
+        let operators = method
+            .pseudo_tasks
+            .then(|| s.operators.unwrap_or(Operators { freeze: true, ..Operators::default() }));
+        let with = |used: fn(Operators) -> bool| operators.is_some_and(used);
         let validation = s.validation.unwrap_or(0);
         let steps_of_epoch = epoch(&s)?;
         let selection = if validation > 0 { Selection::Validation } else { Selection::Last };
@@ -324,6 +379,12 @@ impl Config {
             inner_steps: s.inner_steps.unwrap_or(1),
             hessian: s.hessian.unwrap_or(Hessian::ThetaOnly),
             train_main_decoder_on_meta: s.train_main_decoder_on_meta.unwrap_or(false),
+            schedule: (method.name == "mtl").then(|| s.schedule.unwrap_or_default()),
+            pseudo_tasks: method.pseudo_tasks.then(|| s.pseudo_tasks.unwrap_or(4)),
+            operators,
+            dropout: with(|o| o.dropout).then(|| s.dropout.unwrap_or(0.5)),
+            noise: with(|o| o.perturb).then(|| s.noise.unwrap_or(0.01)),
+            dropout_noise: with(|o| o.hyper).then(|| s.dropout_noise.unwrap_or(0.1)),
             flip: s.flip.unwrap_or(0.0),
             grey: s.grey.unwrap_or(0.0),
             select: s.select.unwrap_or(selection),
@@ -343,6 +404,8 @@ impl Config {
             ("decoder-rate", self.decoder_rate),
             ("weight-decay", self.weight_decay),
             ("clip", self.clip),
+            ("noise", self.noise.unwrap_or(0.0)),
+            ("dropout-noise", self.dropout_noise.unwrap_or(0.0)),
         ];
         if let Some((name, value)) = rates.iter().find(|(_, v)| !(v.is_finite() && *v >= 0.0)) {
             return wrong(format!("{name} must be a number of at least 0, got {value}"));
@@ -350,7 +413,8 @@ impl Config {
         if !(0.0..1.0).contains(&self.momentum) {
             return wrong(format!("momentum must be at least 0 and below 1, got {}", self.momentum));
         }
-        for (name, p) in [("flip", self.flip), ("grey", self.grey)] {
+        let dropout = self.dropout.unwrap_or(0.0) as f32;
+        for (name, p) in [("flip", self.flip), ("grey", self.grey), ("dropout", dropout)] {
             if !(0.0..=1.0).contains(&p) {
                 return wrong(format!("{name} is a probability from 0 to 1, got {p}"));
             }
@@ -359,6 +423,7 @@ impl Config {
             ("steps", self.steps),
             ("batch", self.batch as u64),
             ("inner-steps", self.inner_steps as u64),
+            ("pseudo-tasks", self.pseudo_tasks.unwrap_or(1) as u64),
             ("evaluate-every", self.evaluate_every),
         ] {
             if count == 0 || count > 1 << 40 {
@@ -370,6 +435,17 @@ impl Config {
         }
         if self.patience > 0 && self.validation == 0 {
             return wrong("--patience needs --validation IMAGES".into());
+        }
+        if self.pseudo_tasks.is_some_and(|t| t > 1000) {
+            return wrong(format!(
+                "pseudo-tasks must be at most 1000, got {}",
+                self.pseudo_tasks.unwrap_or(0)
+            ));
+        }
+        if self.validation == 0 && self.operators.is_some_and(Operators::vary) {
+            return wrong(
+                "operators g, h and p choose by validation cost and need --validation IMAGES".into(),
+            );
         }
         let rule = self.rule()?;
         if rule.two_steps && self.hessian == Hessian::Joint {
@@ -409,6 +485,8 @@ impl Config {
             inner_steps: self.inner_steps,
             hessian: self.hessian,
             train_main_decoder_on_meta: self.train_main_decoder_on_meta,
+            schedule: self.schedule.unwrap_or_default(),
+            operators: self.operators.unwrap_or_default(),
         }
     }
 
@@ -416,7 +494,12 @@ impl Config {
     pub fn label(&self) -> String {
         let mut label = match self.method.as_str() {
             "stl" => "STL".to_string(),
+            "mtl" if self.schedule == Some(Schedule::Alternate) => "MTL alternate".to_string(),
             "mtl" => "MTL".to_string(),
+            "pta" => {
+                let operators = self.operators.unwrap_or_default().to_string().to_uppercase();
+                format!("PTA-{operators}, T = {}", self.pseudo_tasks.unwrap_or(1))
+            }
             "meta-mtl" => format!("Meta-MTL {}", self.rule.as_deref().unwrap_or("paper")),
             other => other.to_string(),
         };

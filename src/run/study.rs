@@ -18,18 +18,20 @@ use super::trainer::{Outcome, Status, Trainer};
 use crate::device::{self, Choice};
 use crate::error::{Error, Result};
 use crate::meta::Rule;
-use crate::methods::Method;
+use crate::methods::{Method, Schedule};
 use crate::tensor::write_atomically;
 
 /// Name of the summary in the study's folder.
 pub const FILE: &str = "study.json";
 
-/// One method of a study, as `METHOD[:RULE][+][=TASKS]`: `+` takes auxiliary batches from images without
-/// labels (†), `TASKS` is a file or `random:T:K`.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// One method of a study, as `METHOD[:VARIANT][+][=TASKS]`: the variant is a rule of meta-mtl, a schedule of
+/// mtl, or operators of pta and the number of its decoders, such as `f4`; `+` takes auxiliary batches from
+/// images without labels (†), `TASKS` is a file or `random:T:K`.
+#[derive(Clone, PartialEq, Debug)]
 pub struct Entrant {
     pub method: String,
-    pub rule: Option<String>,
+    /// What the variant says.
+    pub variant: Settings,
     pub unlabelled: bool,
     pub tasks: Option<String>,
 }
@@ -44,16 +46,35 @@ impl FromStr for Entrant {
             None => (text, None),
         };
         let (rest, unlabelled) = rest.strip_suffix('+').map_or((rest, false), |rest| (rest, true));
-        let (method, rule) = match rest.split_once(':') {
-            Some((method, rule)) => (method, Some(rule.to_string())),
+        let (name, variant) = match rest.split_once(':') {
+            Some((name, variant)) => (name, Some(variant)),
             None => (rest, None),
         };
-        Method::named(method).map_err(|e| e.to_string())?;
-        if let Some(rule) = &rule {
-            Rule::named(rule).map_err(|e| e.to_string())?;
-        }
-        Ok(Entrant { method: method.into(), rule, unlabelled, tasks })
+        let method = Method::named(name).map_err(|e| e.to_string())?;
+        let variant = variant.map_or(Ok(Settings::default()), |v| variant_of(method, v))?;
+        Ok(Entrant { method: name.into(), variant, unlabelled, tasks })
     }
+}
+
+/// The settings that a variant of a method stands for.
+fn variant_of(method: &Method, text: &str) -> Result<Settings, String> {
+    if method.uses_rule {
+        Rule::named(text).map_err(|e| e.to_string())?;
+        return Ok(Settings { rule: Some(text.to_string()), ..Settings::default() });
+    }
+    if method.pseudo_tasks {
+        let letters = text.trim_end_matches(|c: char| c.is_ascii_digit());
+        let (operators, count) = (letters.parse()?, &text[letters.len()..]);
+        let wrong = |_| format!("'{count}' in '{text}' is no number of decoders");
+        let pseudo_tasks = (!count.is_empty()).then(|| count.parse().map_err(wrong)).transpose()?;
+        return Ok(Settings { operators: Some(operators), pseudo_tasks, ..Settings::default() });
+    }
+    if method.name == "mtl" {
+        let schedule = <Schedule as clap::ValueEnum>::from_str(text, false)
+            .map_err(|_| format!("'{text}' is no schedule of mtl; known: joint, alternate"))?;
+        return Ok(Settings { schedule: Some(schedule), ..Settings::default() });
+    }
+    Err(format!("{} has no variants, got '{text}'", method.name))
 }
 
 /// What is to be compared.
@@ -133,12 +154,11 @@ impl Request {
         });
         let upper = Settings {
             method: Some(entrant.method.clone()),
-            rule: entrant.rule.clone(),
             unlabelled: entrant.unlabelled.then_some(true),
             tasks: tasks.map(|t| t.replace("{seed}", &seed.to_string())),
             recipe: Some(self.protocol),
             seed: Some(seed),
-            ..Settings::default()
+            ..entrant.variant.clone()
         };
         upper.over(&self.common)
     }
@@ -317,13 +337,27 @@ mod tests {
     #[test]
     fn entrants_are_read() {
         let read = |text: &str| text.parse::<Entrant>();
-        let plain = Entrant { method: "stl".into(), rule: None, unlabelled: false, tasks: None };
+        let variant = Settings::default();
+        let plain = Entrant { method: "stl".into(), variant, unlabelled: false, tasks: None };
         assert_eq!(read("stl").unwrap(), plain);
         let full = read("meta-mtl:released-intended+=random:4:10").unwrap();
-        assert_eq!(full.rule.as_deref(), Some("released-intended"));
+        assert_eq!(full.variant.rule.as_deref(), Some("released-intended"));
         assert!(full.unlabelled);
         assert_eq!(full.tasks.as_deref(), Some("random:4:10"));
-        for wrong in ["", "stll", "meta-mtl:papr", "mtl="] {
+        assert_eq!(read("mtl:alternate").unwrap().variant.schedule, Some(Schedule::Alternate));
+        let pta = read("pta:pf12").unwrap().variant;
+        assert_eq!((pta.operators.unwrap().to_string().as_str(), pta.pseudo_tasks), ("fp", Some(12)));
+        for wrong in [
+            "",
+            "stll",
+            "meta-mtl:papr",
+            "mtl=",
+            "mtl:both",
+            "pta:x",
+            "pta:4",
+            "pta:f99999999999999999999",
+            "stl:f",
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

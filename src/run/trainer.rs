@@ -13,6 +13,7 @@ use super::feed::Feeder;
 use super::folder::{self, RunFolder};
 use super::metrics::Log;
 use super::settings::{Config, Selection, TaskSource};
+use super::vary::{self, Variation};
 use super::{Engine, environment, interrupt, model};
 use crate::cluster::Tasks;
 use crate::data::{Augment, Dataset, Part, Split, split};
@@ -37,7 +38,7 @@ fn rates(config: &Config) -> [(&'static str, f64); 4] {
 pub struct Status {
     pub step: u64,
     pub steps: u64,
-    /// Of the last step, on its main batch.
+    /// Of the last step: on its main batch, or on that of its task if it has no other.
     pub loss: f64,
     pub images_per_s: f64,
     /// Last validation.
@@ -109,6 +110,8 @@ pub struct Trainer {
     /// The images of the data set on the device.
     images: ImageSet,
     evaluator: Evaluator,
+    /// Of pseudo-task decoders, between steps.
+    variation: Option<Variation>,
     feeder: Feeder,
     log: Log,
     progress: Progress,
@@ -136,11 +139,13 @@ pub fn prepare(config: &Config, device: Box<dyn Device>) -> Result<Prepared> {
     let tasks = config.tasks.as_ref().map(|s| open_tasks(s, &dataset, config.seed)).transpose()?;
     let split = split_of(config, &dataset)?;
     let net = Net::new(Architecture::named(&config.net)?, dataset.image_shape())?;
+    let classes = dataset.class_names().len();
+    let pseudo_tasks = vec![classes; config.pseudo_tasks.unwrap_or(1) - 1];
     let setup = Setup {
         net,
         batch: config.batch,
-        classes: dataset.class_names().len(),
-        tasks: tasks.as_ref().map_or(Vec::new(), |t| t.classes.clone()),
+        classes,
+        tasks: tasks.as_ref().map_or(pseudo_tasks, |t| t.classes.clone()),
         rule: config.rule()?,
         constants: config.constants(),
         unlabelled: config.unlabelled,
@@ -208,6 +213,11 @@ impl Trainer {
         let evaluator = Evaluator::new(engine.session_mut(), net, dataset.class_names().len())?;
         let augment = Augment { flip: config.flip, grey: config.grey };
         let feeder = Feeder::new(&split, config.batch, config.seed, augment);
+        let variation = Variation::new(&config, &mut engine, &evaluator)?;
+        if config.operators.is_some_and(|o| o.dropout) {
+            progress.dropout.resize(config.pseudo_tasks.unwrap_or(1), config.dropout.unwrap_or(0.0));
+            vary::set_dropout(&mut engine, &progress)?;
+        }
         progress.task_steps.resize(engine.tasks(), 0);
         let epoch = epoch_steps(&split, config.batch, config.unlabelled);
         let checkpoint_every = Duration::from_secs(30);
@@ -221,6 +231,7 @@ impl Trainer {
             engine,
             images,
             evaluator,
+            variation,
             feeder,
             log,
             progress,
@@ -283,14 +294,15 @@ impl Trainer {
         let data = (&self.dataset, self.images);
         self.feeder.feed(&mut self.engine, data, self.tasks.as_ref(), step, task)?;
         self.engine.step(task)?;
-        let mut loss = f64::NAN;
+        let mut loss = None;
         for (name, value) in self.engine.scalars(task)? {
             if !value.is_finite() {
                 let advice = "a smaller learning rate may help; the last checkpoint is kept";
                 return Err(Error::Diverged(format!("step {}: {name} became {value}; {advice}", step + 1)));
             }
-            if name == "loss" {
-                loss = value;
+            // A step on an auxiliary task alone has no main loss.
+            if name == "loss" || loss.is_none() {
+                loss = Some(value);
             }
             self.progress.means.add(name, value);
         }
@@ -303,6 +315,7 @@ impl Trainer {
         p.images += images;
         p.epoch_images += images;
         let images_per_s = p.images as f64 / p.seconds;
+        let loss = loss.unwrap_or(f64::NAN);
         Ok(Status { step: p.step, steps: self.config.steps, loss, images_per_s, accuracy: p.accuracy })
     }
 
@@ -327,7 +340,18 @@ impl Trainer {
         let all = self.dataset.part(Part::Train).labels();
         let rows = self.split.validation.clone();
         let labels: Vec<u32> = rows.iter().map(|&row| all[row as usize]).collect();
-        let found = self.predict(&rows, &labels)?;
+        let mut place = 0;
+        let found = match &self.variation {
+            None => self.predict(&rows, &labels)?,
+            Some(variation) => {
+                let (images, pixels) = (self.images, self.dataset.pixels());
+                let found = variation.choose(&mut self.engine, &mut self.progress, |engine, evaluator| {
+                    evaluator.predict(engine.session_mut(), (images, &pixels), &rows, &labels)
+                })?;
+                place = found.0;
+                found.1
+            }
+        };
         let (accuracy, step) = (found.accuracy(), self.progress.step);
         let better = self.progress.best.as_ref().is_none_or(|b| accuracy >= b.accuracy);
         if better {
@@ -338,6 +362,9 @@ impl Trainer {
             }
         } else {
             self.progress.stale += 1;
+        }
+        if let Some(variation) = &self.variation {
+            variation.vary(&mut self.engine, &mut self.progress, place)?;
         }
         self.progress.accuracy = Some(accuracy);
         let fields = [("accuracy", accuracy), ("loss", found.loss())];

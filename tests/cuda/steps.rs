@@ -31,6 +31,7 @@ fn meta_setup(size: [usize; 3]) -> Setup {
             inner_steps: 1,
             hessian: Hessian::ThetaOnly,
             train_main_decoder_on_meta: true,
+            ..Constants::default()
         },
         unlabelled: false,
     }
@@ -62,6 +63,7 @@ fn meta_course(device: Box<dyn Device>) -> Course {
                     let labels: Vec<u32> = (0..BATCH).map(|_| draw.below(classes) as u32).collect();
                     engine.session_mut().write(&name, HostSlice::U32(&labels)).unwrap();
                 }
+                other => panic!("{name} wants {other:?}, which the method of this test does not need"),
             }
         }
         engine.step(task).unwrap();

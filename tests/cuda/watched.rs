@@ -50,6 +50,7 @@ pub fn step(net: &str, rule: &str, batch: usize) -> Result<Tape> {
             inner_steps: 1,
             hessian: Hessian::ThetaOnly,
             train_main_decoder_on_meta: false,
+            ..Constants::default()
         },
         unlabelled: false,
     };

@@ -33,6 +33,7 @@ fn tapes(batch: usize) -> Vec<(String, Tape)> {
         inner_steps: 1,
         hessian: Hessian::Joint,
         train_main_decoder_on_meta: false,
+        ..Constants::default()
     };
     let mut tapes = Vec::new();
     for architecture in NETS {
