@@ -55,6 +55,8 @@ pub enum Purpose {
     Diversity,
     RandomLabels,
     Synthetic,
+    RandomStarts,
+    Samples,
 }
 
 /// A sequence of draws for one purpose.

@@ -198,7 +198,7 @@ fn timed(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<(Times,
 
 /// A training step of ACAI, or its encoder alone.
 fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
-    let setup = embed::Setup { sizes, batch: request.batch };
+    let setup = embed::Setup { sizes, batch: request.batch, probe: None };
     let method = embed::Method::named("acai")?;
     let mut engine = embed::Engine::new(device::open(&request.device)?, method, &setup, 1)?;
     let images = noise(request.batch * sizes.size * sizes.size * sizes.colours);
