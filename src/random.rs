@@ -58,6 +58,8 @@ pub enum Purpose {
     /// Which drawings of an Omniglot character are for training, validation and test.
     Drawings,
     Variation,
+    RandomStarts,
+    Samples,
 }
 
 /// A sequence of draws for one purpose.

@@ -11,10 +11,10 @@ use tessera::data::{Dataset, LabelBudget, Part, split, synth};
 use tessera::device::{Cpu, CpuOptions, HostSlice};
 use tessera::embed::checkpoint::beside;
 use tessera::embed::train::{Files, Phase, Progress, embed};
-use tessera::embed::{Engine, Method, Pictures, Pool, Request, Setup, Summary};
+use tessera::embed::{ALL, Engine, Method, Pictures, Pool, Request, Setup, Summary};
 use tessera::error::{Error, Result};
 use tessera::nn::Parameter;
-use tessera::nn::autoencoder::Sizes;
+use tessera::nn::autoencoder::{Sizes, decoder_parameters};
 use tessera::tensor::TensorFile;
 
 /// An engine in double precision that watches for writes out of bounds.
@@ -24,7 +24,7 @@ fn oracle(method: &str, setup: &Setup, seed: u64) -> Engine {
 }
 
 fn tiny(colours: usize, depth: usize, latent: usize, batch: usize) -> Setup {
-    Setup { sizes: Sizes { size: 8, colours, depth, latent, latent_size: 4 }, batch }
+    Setup { sizes: Sizes { size: 8, colours, depth, latent, latent_size: 4 }, batch, probe: None }
 }
 
 /// Fixed pixels in about ±0.8, exact in single precision.
@@ -72,14 +72,75 @@ fn three_steps_agree_with_pytorch() {
     }
 }
 
-/// Losses by name at given parameters, nothing changed: a step with rate 0.
-fn losses(engine: &mut Engine) -> Vec<(String, f64)> {
+/// Initial values of `tests/fixtures/autoencoders.py`, in the order of files.
+fn formula(p: &Parameter) -> Vec<f64> {
+    let begin = 40503 * p.name.bytes().map(u64::from).sum::<u64>();
+    let bound = if p.shape.rank() == 2 && p.name != "codebook" { 0.125 } else { 0.25 };
+    let word = |i: u64| (((i + 1) * 2_654_435_761 + begin) % (1 << 32)) >> 8;
+    (0..p.len() as u64).map(|i| (2.0 * word(i) as f64 / f64::from(1 << 24) - 1.0) * bound).collect()
+}
+
+#[test]
+fn three_steps_of_other_methods_agree_with_pytorch() {
+    let setup = tiny(1, 2, 2, 4);
+    let file = TensorFile::open("tests/fixtures/autoencoders.safetensors").unwrap();
+    for method in ["dropout", "denoising", "vae", "aae", "vqvae"] {
+        let mut engine = oracle(method, &setup, (7 << 32) + 5);
+        let weights: Vec<Parameter> = engine.weights().into_iter().map(|(p, _)| p.clone()).collect();
+        for p in weights.iter().filter(|p| !p.name.starts_with("codebook.")) {
+            write(&mut engine, &p.name, &p.from_file(&formula(p)));
+        }
+        engine.load(&pixels(&setup)).unwrap();
+        let losses = file.to_f64(&format!("{method}.losses")).unwrap();
+        for (step, expected) in losses.chunks(losses.len() / 3).enumerate() {
+            engine.step(step as u64, 0.01).unwrap();
+            let found = engine.losses().unwrap();
+            assert_eq!(found.len(), expected.len(), "{method}");
+            for ((name, found), expected) in found.iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-11 * expected.abs().max(1.0),
+                    "{method}: {name} at step {step}: {found}, {expected} in PyTorch"
+                );
+            }
+        }
+        for p in engine.parameters() {
+            let [_, first, _] = Engine::state_names(p);
+            for (name, key) in [(&p.name, p.name.clone()), (&first, format!("{}.first", p.name))] {
+                let found = p.to_file(&engine.session().read_f64(name).unwrap());
+                let expected = file.to_f64(&format!("{method}.{key}")).unwrap();
+                for (i, e) in expected.iter().enumerate() {
+                    let f = found[i * found.len() / expected.len()];
+                    assert!((f - e).abs() < 1e-9, "{method}: {name} sample {i}: {f}, {e} in PyTorch");
+                }
+            }
+        }
+        if method != "vqvae" {
+            continue;
+        }
+        let counts = engine.session().read_f64("codebook.counts").unwrap();
+        for name in ["codebook", "codebook.sums", "codebook.counts"] {
+            let all = engine.session().read_f64(name).unwrap();
+            let rows = all.chunks(all.len() / counts.len()).zip(&counts).filter(|(_, count)| **count > 0.0);
+            let found: Vec<f64> = rows.flat_map(|(row, _)| row).copied().collect();
+            let expected = file.to_f64(&format!("vqvae.{name}")).unwrap();
+            assert_eq!(found.len(), expected.len(), "rows in use");
+            assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-11), "{name}");
+        }
+    }
+}
+
+/// Step 0 with rate 0: what it carries along beside the parameters, such as a codebook, is put back.
+fn still_step(engine: &mut Engine) {
+    let trained = engine.parameters().len();
+    let carried: Vec<String> = engine.weights().into_iter().skip(trained).map(|(_, name)| name).collect();
+    let before: Vec<Vec<f64>> = carried.iter().map(|n| engine.session().read_f64(n).unwrap()).collect();
     engine.step(0, 0.0).unwrap();
-    engine.losses().unwrap().into_iter().map(|(name, v)| (name.to_string(), v)).collect()
+    carried.iter().zip(before).for_each(|(name, values)| write(engine, name, &values));
 }
 
 fn loss(engine: &mut Engine, name: &str) -> f64 {
-    losses(engine).into_iter().find(|(n, _)| n == name).unwrap().1
+    still_step(engine);
+    engine.losses().unwrap().into_iter().find(|(n, _)| *n == name).unwrap().1
 }
 
 /// The gradient that a step applies to a parameter: ten times the first moment after one step from zero.
@@ -88,7 +149,7 @@ fn applied(engine: &mut Engine, p: &Parameter) -> Vec<f64> {
     let zeros = vec![0.0; p.len()];
     write(engine, &first, &zeros);
     write(engine, &second, &zeros);
-    engine.step(0, 0.0).unwrap();
+    still_step(engine);
     engine.session().read_f64(&first).unwrap().iter().map(|m| 10.0 * m).collect()
 }
 
@@ -107,41 +168,116 @@ fn difference(engine: &mut Engine, p: &Parameter, at: usize, of: &str) -> f64 {
     slope
 }
 
+/// The loss whose gradient a network gets.
+fn own_loss(p: &Parameter) -> &'static str {
+    match p.name.split('.').next() {
+        Some("critic") => "critic_loss",
+        Some("adversary") => "adversary_loss",
+        Some("probe") => "probe_loss",
+        _ => "loss",
+    }
+}
+
 #[test]
 fn each_network_gets_the_gradient_of_its_own_loss() {
-    for (method, setup) in [("acai", tiny(2, 3, 2, 3)), ("baseline", tiny(3, 2, 2, 2))] {
+    for (method, setup, most) in [
+        ("acai", tiny(2, 3, 2, 3), usize::MAX),
+        ("baseline", tiny(3, 2, 2, 2), usize::MAX),
+        ("dropout", tiny(1, 2, 2, 3), 20),
+        ("denoising", tiny(2, 2, 1, 2), 20),
+        ("vae", tiny(1, 2, 2, 3), 20),
+        ("aae", tiny(1, 2, 1, 3), 20),
+        ("vqvae", tiny(1, 2, 1, 2), 1),
+    ] {
+        let setup = Setup { probe: Some(3), ..setup };
         let mut engine = oracle(method, &setup, 3);
+        engine.set_probe_rate(0.0);
         engine.load(&pixels(&setup)).unwrap();
+        engine.label(&[2, 0, 1][..setup.batch]).unwrap();
         // Biases away from zero, or the codes are too small for some gradients to be seen.
         for p in engine.parameters().to_vec().iter().filter(|p| p.name.ends_with("bias")) {
             let values: Vec<f64> = (0..p.len()).map(|i| 0.3 - 0.2 * (i % 3) as f64).collect();
             write(&mut engine, &p.name, &values);
         }
-        // How much the other loss would have pushed.
-        let (mut foreign_autoencoder, mut foreign_critic) = (0.0f64, 0.0f64);
+        // How much another loss would have pushed.
+        let mut foreign = std::collections::BTreeMap::<&str, f64>::new();
         for p in engine.parameters().to_vec() {
-            let is_critic = p.name.starts_with("critic");
-            let own = if is_critic { "critic_loss" } else { "loss" };
+            // Gradients that pass the codebook are not those of what it does.
+            if method == "vqvae" && (p.name.starts_with("encoder") || p.name.starts_with("blocks")) {
+                continue;
+            }
+            let own = own_loss(&p);
             let gradient = applied(&mut engine, &p);
-            for (i, applied) in gradient.iter().enumerate() {
-                let slope = difference(&mut engine, &p, i, own);
+            for i in (0..p.len()).step_by(p.len().div_ceil(most)) {
+                let (applied, slope) = (gradient[i], difference(&mut engine, &p, i, own));
                 assert!(
                     (applied - slope).abs() < 1e-8 + 1e-6 * slope.abs(),
                     "{method} {} element {i}: applied {applied}, difference of {own} {slope}",
                     p.name
                 );
             }
-            if method == "acai" {
-                let other = if is_critic { "loss" } else { "critic_loss" };
-                let slope = difference(&mut engine, &p, 0, other).abs();
-                let most = if is_critic { &mut foreign_critic } else { &mut foreign_autoencoder };
-                *most = most.max(slope);
+            let others = engine.losses().unwrap().into_iter().map(|(n, _)| n.to_string());
+            for other in others.filter(|n| n.ends_with("loss") && n != own).collect::<Vec<_>>() {
+                let slope = difference(&mut engine, &p, 0, &other).abs();
+                let pushed = foreign.entry(own).or_default();
+                *pushed = pushed.max(slope);
             }
         }
-        if method == "acai" {
-            assert!(foreign_autoencoder > 1e-4 && foreign_critic > 1e-4, "the test would see nothing");
-        }
+        let seen = |own: &str| foreign.get(own).copied().unwrap_or(0.0) > 1e-4;
+        let adversarial = ["acai", "aae"].contains(&method);
+        assert!(seen("loss"), "{method}: the test would see nothing");
+        assert!(!adversarial || seen("critic_loss") || seen("adversary_loss"), "{method}");
     }
+}
+
+#[test]
+fn codes_do_not_depend_on_chance() {
+    let setup = tiny(1, 2, 2, 3);
+    for method in ALL.iter().filter(|m| m.is_trained()) {
+        let mut engine = oracle(method.name, &setup, 3);
+        engine.load(&pixels(&setup)).unwrap();
+        let mut codes = || {
+            engine.encode().unwrap();
+            let codes = engine.codes().unwrap();
+            still_step(&mut engine);
+            codes
+        };
+        let first = codes();
+        assert_eq!(first, codes(), "{}", method.name);
+        assert!(first.iter().any(|&v| v != first[0]), "{}", method.name);
+    }
+}
+
+#[test]
+fn images_of_codes_are_what_the_method_restores() {
+    // A decoder that ignores its input: zero filters, one bias.
+    let setup = tiny(1, 2, 2, 2);
+    for (method, expected) in [("acai", 0.75), ("vqvae", 0.75), ("vae", 0.358_357)] {
+        let mut engine = oracle(method, &setup, 1);
+        let last = decoder_parameters("decoder", &setup.sizes);
+        for p in &last[last.len() - 2..] {
+            let value = if p.name.ends_with("bias") { 0.75 } else { 0.0 };
+            write(&mut engine, &p.name, &vec![value; p.len()]);
+        }
+        let images = engine.decode(&vec![0.1; 2 * 32]).unwrap();
+        assert_eq!(images.len(), 2 * 64);
+        assert!(images.iter().all(|v| (v - expected).abs() < 1e-5), "{method}: {}", images[0]);
+    }
+}
+
+#[test]
+fn decoding_takes_codes_in_the_order_of_encoding() {
+    // An encoder and a decoder of the same step: what is decoded from given codes is what a step restores.
+    let setup = tiny(1, 2, 2, 2);
+    let mut engine = oracle("baseline", &setup, 5);
+    let images = pixels(&setup);
+    engine.load(&images).unwrap();
+    engine.encode().unwrap();
+    let codes = engine.codes().unwrap();
+    let restored = engine.decode(&codes).unwrap();
+    let squares = restored.iter().zip(&images).map(|(a, b)| f64::from(a - b).powi(2));
+    let error = squares.sum::<f64>() / images.len() as f64;
+    assert!((error - loss(&mut engine, "loss")).abs() < 1e-6, "{error}");
 }
 
 #[test]
@@ -223,7 +359,7 @@ fn bytes(path: &Path) -> Vec<u8> {
 
 #[test]
 fn losses_fall_and_codes_tell_images_apart() {
-    for method in ["acai", "baseline"] {
+    for method in ALL.iter().filter(|m| m.is_trained()).map(|m| m.name) {
         let bench = bench();
         let (request, files) = (small(method, 150), bench.files("emb.safetensors"));
         let mut first = None;
@@ -233,16 +369,26 @@ fn losses_fall_and_codes_tell_images_apart() {
                 false
             })
             .unwrap();
-        for ((name, before), (_, after)) in first.unwrap().iter().zip(&summary.losses) {
-            // The critic's task gets harder while it learns.
-            let most = if name == "critic_loss" { 0.9 } else { 0.7 };
+        let first = first.unwrap();
+        // Adversaries' tasks get harder while they learn, and so does the autoencoders' task of deceiving them.
+        let goal = if first.len() > 1 { "reconstruction" } else { "loss" };
+        for ((name, before), (_, after)) in first.iter().zip(&summary.losses) {
+            let most = match name.as_str() {
+                name if name == goal => 0.7,
+                "critic_loss" => 0.9,
+                _ => continue,
+            };
             assert!(after < &(most * before), "{method}: {name} went from {before} to {after}");
         }
         let embedding = Embedding::open(&files.embedding).unwrap();
         assert_eq!((embedding.rows(), embedding.columns()), (127, 3 * 16));
         assert_eq!(embedding.fit_rows().unwrap(), (0..90).collect::<Vec<u32>>());
         let rows: Vec<&[f32]> = embedding.values().chunks(48).collect();
-        assert!((1..127).all(|i| rows[i] != rows[0]));
+        let distinct: std::collections::BTreeSet<Vec<u32>> =
+            rows.iter().map(|row| row.iter().map(|v| v.to_bits()).collect()).collect();
+        // Rows of a codebook are chosen more than once.
+        let least = if method == "vqvae" { 10 } else { 127 };
+        assert!(distinct.len() >= least, "{method}: {} codes", distinct.len());
         let file = TensorFile::open(&files.embedding).unwrap();
         for (key, value) in [("method", method), ("depth", "4"), ("samples", "1500"), ("pool", "train")] {
             assert_eq!(file.metadata(key), Some(value));
@@ -287,17 +433,66 @@ fn a_resumed_run_ends_in_the_same_bits() {
 }
 
 #[test]
+fn what_methods_carry_along_is_resumed_too() {
+    let bench = bench();
+    for method in ["vqvae", "vae"] {
+        let request = Request { probe: Some(1e-3), ..small(method, 12) };
+        let whole = Files { keep_weights: true, ..bench.files("whole.safetensors") };
+        bench.run(&request, &whole).unwrap();
+        let mut files = Files { keep_weights: true, ..bench.files("parts.safetensors") };
+        bench.run_until(&request, &files, &mut |p| p.done == 70).unwrap_err();
+        let other = Request { probe: None, ..request.clone() };
+        files.resume = true;
+        let error = bench.run(&other, &files).unwrap_err();
+        assert!(error.to_string().contains("probe"), "{error}");
+        bench.run(&request, &files).unwrap();
+        assert_eq!(bytes(&files.embedding), bytes(&whole.embedding), "{method}");
+        assert_eq!(bytes(&files.weights()), bytes(&whole.weights()), "{method}");
+        for path in [files.embedding.clone(), files.weights()] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_probe_learns_without_being_noticed() {
+    let bench = bench();
+    let files = bench.files("emb.safetensors");
+    for method in ["baseline", "denoising"] {
+        let request = small(method, 60);
+        let alone = bench.run(&request, &files).unwrap();
+        assert_eq!(alone.probe, None);
+        let request = Request { probe: Some(0.02), ..request };
+        let probed = bench.run(&request, &files).unwrap();
+        assert_eq!(alone.fingerprint, probed.fingerprint, "{method}");
+        let found = probed.probe.unwrap();
+        // Chance is a tenth.
+        let test = found.test.unwrap();
+        assert!(test > 0.25 && found.pool > test - 0.2, "{method}: {found:?}");
+        assert!(probed.losses.iter().any(|(name, value)| name == "probe_loss" && *value < 2.2));
+        let again = bench.run(&request, &Files { resume: true, ..files.clone() }).unwrap();
+        assert!(again.complete_before && again.probe == Some(found));
+    }
+    // Told apart by their classes alone, which it must not see.
+    let all = Request { pool: Pool::TrainAndTest, probe: Some(1e-4), ..small("baseline", 1) };
+    assert_eq!(bench.run(&all, &files).unwrap_err().exit_code(), 2);
+}
+
+#[test]
 fn threads_do_not_change_the_result() {
     let bench = bench();
-    let run = |threads: usize| {
+    let run = |method: &str, threads: usize| {
         let files = bench.files(&format!("{threads}.safetensors"));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bench.run(&small("acai", 6), &files)).unwrap();
+        pool.install(|| bench.run(&small(method, 6), &files)).unwrap();
         bytes(&files.embedding)
     };
-    let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(3));
+    let one = run("acai", 1);
+    assert_eq!(one, run("acai", 2));
+    assert_eq!(one, run("acai", 3));
+    for method in ["vae", "aae", "vqvae"] {
+        assert_eq!(run(method, 1), run(method, 3), "{method}");
+    }
     let mut other = small("acai", 6);
     other.seed = 2;
     let files = bench.files("other.safetensors");
@@ -460,7 +655,44 @@ fn ctrl_c_saves_and_resume_goes_on() {
     let plan = tessera(path, 100, &["--dry-run", "--json"]).output().unwrap();
     let said: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
     assert_eq!((said["steps"].as_u64(), said["pool"].as_u64()), (Some(10), Some(90)));
-    let unknown = tessera(path, 100, &["--method", "vae"]).output().unwrap();
+    let unknown = tessera(path, 100, &["--method", "vae2"]).output().unwrap();
     assert_eq!(unknown.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("acai, baseline, pixels"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("acai, baseline, dropout"));
+}
+
+#[test]
+fn an_embedding_is_inspected() {
+    let bench = bench();
+    let path = bench.folder.path();
+    let made = tessera(path, 300, &["--keep-weights", "--probe", "--method", "vae"]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let inspect = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tessera"));
+        command.current_dir(path).args(["inspect", "cli.safetensors", "data.safetensors", "--json"]);
+        command.args(["--restarts", "3"]).args(more).output().unwrap()
+    };
+    let output = inspect(&["--pictures", "out/pictures"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    // As many clusters as classes: the commonest class of a cluster alone gets more than chance.
+    assert!((0.1..=1.0).contains(&said["accuracy"].as_f64().unwrap()), "{said}");
+    assert_eq!((said["images"].as_u64(), said["restarts"].as_u64()), (Some(37), Some(3)));
+    let names = ["reconstructions", "interpolation-linear", "interpolation-spherical", "samples"];
+    let files: Vec<String> =
+        names.iter().map(|n| path.join(format!("out/pictures/{n}.png")).display().to_string()).collect();
+    let bytes: Vec<Vec<u8>> = files.iter().map(|f| std::fs::read(f).unwrap()).collect();
+    assert!(bytes.iter().all(|b| b.starts_with(b"\x89PNG")));
+    assert_eq!(said["pictures"].as_array().unwrap().len(), 4);
+    // The same each time, and without pictures.
+    let again = inspect(&["--pictures", "out/pictures"]);
+    assert_eq!(again.stdout, output.stdout);
+    assert!(files.iter().zip(bytes).all(|(f, b)| std::fs::read(f).unwrap() == b));
+    let plain: serde_json::Value = serde_json::from_slice(&inspect(&[]).stdout).unwrap();
+    assert_eq!(plain["accuracy"], said["accuracy"]);
+
+    assert_eq!(inspect(&["--clusters", "1"]).status.code(), Some(2));
+    std::fs::remove_file(path.join("cli.weights.safetensors")).unwrap();
+    let lost = inspect(&["--pictures", "out"]);
+    assert_eq!(lost.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("--keep-weights"));
 }

@@ -223,7 +223,7 @@ fn autoencoder(request: &Request, sizes: Sizes) -> Result<Figures> {
     if !request.channels.is_empty() {
         return Err(Error::usage(format!("{} has channels of its own", request.net)));
     }
-    let setup = embed::Setup { sizes, batch: request.batch };
+    let setup = embed::Setup { sizes, batch: request.batch, probe: None };
     let method = embed::Method::named("acai")?;
     let mut engine = embed::Engine::new(device::open(&request.device)?, method, &setup, 1)?;
     let images = noise(request.batch * sizes.size * sizes.size * sizes.colours);

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use super::{DeviceArgs, Output, progress};
 use crate::data::{Dataset, LabelBudget};
+use crate::embed::engine::RATE_OF_PROBE;
 use crate::embed::train::{Files, Phase, Summary};
 use crate::embed::{self, Engine, Method, Pictures, Pool, Request};
 use crate::error::{Error, Result};
@@ -69,6 +70,13 @@ pub struct Embed {
     /// Rate of Adam.
     #[arg(long, default_value_t = 1e-4)]
     rate: f64,
+    /// Also train a probe, a dense softmax layer on the codes that the networks do not learn from, and say how
+    /// many test images it tells right.
+    #[arg(long)]
+    probe: bool,
+    /// Rate of the probe's Adam.
+    #[arg(long, value_name = "RATE", requires = "probe", default_value_t = RATE_OF_PROBE)]
+    probe_rate: f64,
     /// Go on with an interrupted run.
     #[arg(long)]
     resume: bool,
@@ -133,6 +141,7 @@ impl Embed {
             rate: self.rate,
             seed: self.seed,
             pool,
+            probe: self.probe.then_some(self.probe_rate),
         };
         request.check()?;
         Ok(request)
@@ -188,6 +197,7 @@ fn report(s: &Summary, e: &Embed, dataset: &Dataset, output: &Output) {
     let object = json!({
         "file": e.out.display().to_string(), "method": e.method, "rows": s.rows, "d": s.columns, "pool": s.pool,
         "steps": s.steps, "losses": losses, "seconds": s.seconds, "images_per_s": s.images_per_s,
+        "probe": s.probe.map(|p| json!({"pool": p.pool, "test": p.test})),
         "fingerprint": s.fingerprint, "data_fingerprint": dataset.fingerprint(),
     });
     let mut text = format!("{}: {} images, {} numbers each", e.out.display(), s.rows, s.columns);
@@ -206,6 +216,12 @@ fn report(s: &Summary, e: &Embed, dataset: &Dataset, output: &Output) {
             s.images_per_s
         );
     }
+    if let Some(probe) = s.probe {
+        text += &format!("; the probe tells {:.2} % of the pool", 100.0 * probe.pool);
+        if let Some(test) = probe.test {
+            text += &format!(" and {:.2} % of the test images", 100.0 * test);
+        }
+    }
     output.result(&object, text);
 }
 
@@ -220,7 +236,7 @@ fn plan(request: &Request, dataset: &Dataset, device: DeviceArgs, output: &Outpu
     }
     let pictures = Pictures::on_canvas(dataset, request.latent_width, request.size)?;
     let [size, _, colours] = pictures.shape();
-    let setup = request.setup(pictures.shape());
+    let setup = request.setup(pictures.shape(), dataset.class_names().len());
     let engine = Engine::new(device.open()?, request.method, &setup, request.seed)?;
     let parameters: usize = engine.parameters().iter().map(|p| p.len()).sum();
     let (plan, bytes) = (engine.plan(), engine.session().allocated_bytes());
@@ -280,7 +296,11 @@ mod tests {
     #[test]
     fn malformed_arguments_are_refused_with_a_reason() {
         for (arguments, reason) in [
-            ("--method vae2", "acai, baseline, pixels"),
+            ("--method vae2", "acai, baseline, dropout"),
+            ("--probe --pool train+test", "--probe"),
+            ("--probe --method pixels", "pixels"),
+            ("--probe --probe-rate 0", "--probe-rate"),
+            ("--probe-rate 0.1", "--probe"),
             ("--samples 0", "'0' is not a count"),
             ("--samples 2^64", "not a count"),
             ("--samples many", "not a count"),

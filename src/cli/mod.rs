@@ -9,6 +9,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod gradient;
+mod inspect;
 mod output;
 mod progress;
 mod report;
@@ -48,6 +49,8 @@ enum Verb {
     Data(data::Data),
     /// Describe every image by numbers, learned without labels.
     Embed(embed::Embed),
+    /// How good an embedding is: clusters against classes, and pictures of codes.
+    Inspect(inspect::Inspect),
     /// Cluster an embedding with k-means, several times.
     Cluster(cluster::Cluster),
     /// Train a classifier: one run of a method.
@@ -93,6 +96,7 @@ fn run(verb: Option<Verb>, output: &Output) -> Result<()> {
         Some(Verb::Demo(demo)) => demo::run(demo, output),
         Some(Verb::Data(data)) => data::run(data, output),
         Some(Verb::Embed(embed)) => embed::run(embed, output),
+        Some(Verb::Inspect(inspect)) => inspect::run(inspect, output),
         Some(Verb::Cluster(cluster)) => cluster::run(cluster, output),
         Some(Verb::Train(train)) => train::run(train, output),
         Some(Verb::Study(study)) => study::run(study, output),

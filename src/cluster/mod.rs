@@ -3,12 +3,15 @@
 //!
 //! May call [`crate::tensor`], [`crate::random`] and the kernels of [`crate::device`].
 
+pub mod accuracy;
+pub mod assignment;
 pub mod embedding;
 pub mod kmeans;
 pub mod metrics;
 pub mod partition;
 pub mod seeding;
 pub mod tasks;
+pub mod whiten;
 
 pub use embedding::Embedding;
 pub use kmeans::{Fit, Settings, fit};

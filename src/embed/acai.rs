@@ -53,6 +53,7 @@ pub(super) fn record(r: &mut Recorder) {
     r.update(&encoder, of_encoder);
     r.update(&decoder, of_decoder);
     r.update(&critic, &of_critic);
+    r.probe(z);
     r.tape.output("loss", loss);
     r.tape.output("reconstruction", reconstruction);
     r.tape.output("critic_loss", critic_loss);

@@ -9,10 +9,7 @@ pub(super) fn record(r: &mut Recorder) {
     let z = encode(&mut r.tape, x, &encoder.values);
     let restored = decode(&mut r.tape, z, &decoder.values);
     let loss = r.tape.mean_squared_error(restored, x);
-    let wrt = [&encoder.values[..], &decoder.values].concat();
-    let gradients = r.tape.reverse(loss, None, &wrt);
-    let (of_encoder, of_decoder) = gradients.split_at(encoder.values.len());
-    r.update(&encoder, of_encoder);
-    r.update(&decoder, of_decoder);
+    r.descend(loss, &[&encoder, &decoder]);
+    r.probe(z);
     r.tape.output("loss", loss);
 }

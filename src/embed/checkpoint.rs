@@ -1,5 +1,5 @@
 //! The state of an embedding run between two steps: every parameter with its Adam moments, under
-//! PyTorch's names and in its layout, and the number of steps done. With the settings, which the metadata
+//! PyTorch's names and in its layout, what else the method carries along, and the number of steps done. With the settings, which the metadata
 //! repeat, that is all that the rest of the run depends on.
 
 use std::path::{Path, PathBuf};
@@ -27,31 +27,28 @@ pub fn beside(embedding: &Path, what: &str) -> PathBuf {
 
 /// Writes parameters and moments after `step` steps.
 pub fn write(path: &Path, engine: &Engine, settings: &[(&str, String)], step: u64) -> Result<()> {
-    write_states(path, engine, settings, step, FORMAT, 3)
+    write_states(path, (engine, engine.states()), settings, step, FORMAT)
 }
 
 /// Writes the parameters alone.
 pub fn write_weights(path: &Path, engine: &Engine, settings: &[(&str, String)], step: u64) -> Result<()> {
-    write_states(path, engine, settings, step, WEIGHTS_FORMAT, 1)
+    write_states(path, (engine, engine.weights()), settings, step, WEIGHTS_FORMAT)
 }
 
 fn write_states(
     path: &Path,
-    engine: &Engine,
+    (engine, states): (&Engine, Vec<(&Parameter, String)>),
     settings: &[(&str, String)],
     step: u64,
     format: &str,
-    states: usize,
 ) -> Result<()> {
     let mut tensors = Vec::new();
-    for p in engine.parameters() {
-        for name in Engine::state_names(p).into_iter().take(states) {
-            let values = engine.session().read_f32(&name)?;
-            if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-                return Err(Error::Diverged(format!("after {step} steps {name} holds {bad}")));
-            }
-            tensors.push((name, p.file_shape(), p.to_file(&values)));
+    for (p, name) in states {
+        let values = engine.session().read_f32(&name)?;
+        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+            return Err(Error::Diverged(format!("after {step} steps {name} holds {bad}")));
         }
+        tensors.push((name, p.file_shape(), p.to_file(&values)));
     }
     let entries: Vec<Entry<'_>> =
         tensors.iter().map(|(name, shape, values)| Entry::new(name, DType::F32, *shape, values)).collect();
@@ -84,16 +81,30 @@ pub fn read(path: &Path, engine: &mut Engine, settings: &[(&str, String)]) -> Re
     }
     let step = file.metadata("step").unwrap_or("no such key");
     let step = step.parse().map_err(|_| wrong("step", "a number of steps".to_string(), step))?;
-    let mut states = Vec::new();
-    for p in engine.parameters() {
-        for name in Engine::state_names(p) {
-            states.push((values(&file, p, &name)?, name));
-        }
+    restore(&file, engine, |engine| engine.states())?;
+    Ok(step)
+}
+
+/// Reads the parameters that [`write_weights`] wrote.
+pub fn read_weights(file: &TensorFile, engine: &mut Engine) -> Result<()> {
+    let format = file.metadata("format").unwrap_or("no such key");
+    if format != WEIGHTS_FORMAT {
+        return Err(Error::format(file.path(), "metadata key 'format'", WEIGHTS_FORMAT, format));
     }
-    for (values, name) in states {
+    restore(file, engine, |engine| engine.weights())
+}
+
+/// Nothing is written before everything was read.
+fn restore(
+    file: &TensorFile,
+    engine: &mut Engine,
+    of: impl Fn(&Engine) -> Vec<(&Parameter, String)>,
+) -> Result<()> {
+    let states = of(engine).into_iter().map(|(p, name)| Ok((values(file, p, &name)?, name)));
+    for (values, name) in states.collect::<Result<Vec<_>>>()? {
         engine.session_mut().write(&name, HostSlice::F32(&values))?;
     }
-    Ok(step)
+    Ok(())
 }
 
 fn values(file: &TensorFile, parameter: &Parameter, name: &str) -> Result<Vec<f32>> {

@@ -68,6 +68,8 @@ pub struct Request {
     pub rate: f64,
     pub seed: u64,
     pub pool: Pool,
+    /// Rate of a probe that learns, beside the networks, to tell classes from codes; `None` for no probe.
+    pub probe: Option<f64>,
 }
 
 impl Request {
@@ -84,6 +86,7 @@ impl Request {
             rate: 1e-4,
             seed: 1,
             pool: Pool::Train,
+            probe: None,
         }
     }
 
@@ -98,6 +101,17 @@ impl Request {
         if !(self.rate > 0.0 && self.rate.is_finite()) {
             return wrong("--rate must be a positive number");
         }
+        if let Some(rate) = self.probe {
+            if !(rate > 0.0 && rate.is_finite()) {
+                return wrong("--probe-rate must be a positive number");
+            }
+            if !self.method.is_trained() {
+                return wrong("a probe learns while networks do, and pixels have none");
+            }
+            if self.pool == Pool::TrainAndTest {
+                return wrong("--probe would learn the test images' classes; it needs another --pool");
+            }
+        }
         if self.method.is_trained() && (self.depth == 0 || self.latent == 0 || self.latent_width == 0) {
             return wrong("--depth, --latent and --latent-width must be at least 1");
         }
@@ -108,11 +122,11 @@ impl Request {
         self.samples.div_ceil(self.batch as u64)
     }
 
-    /// What the step is recorded for, if images have the given shape.
-    pub fn setup(&self, [size, _, colours]: [usize; 3]) -> Setup {
+    /// What the step is recorded for, if images have the given shape and are of so many classes.
+    pub fn setup(&self, [size, _, colours]: [usize; 3], classes: usize) -> Setup {
         let sizes =
             Sizes { size, colours, depth: self.depth, latent: self.latent, latent_size: self.latent_width };
-        Setup { sizes, batch: self.batch }
+        Setup { sizes, batch: self.batch, probe: self.probe.map(|_| classes) }
     }
 
     /// Everything that the result depends on, as the metadata of checkpoint and embedding.
@@ -133,6 +147,7 @@ impl Request {
                 ("latent-width", self.latent_width.to_string()),
                 ("batch", self.batch.to_string()),
                 ("rate", self.rate.to_string()),
+                ("probe", self.probe.map_or("none".to_string(), |rate| rate.to_string())),
             ]);
         }
         all

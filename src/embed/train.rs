@@ -10,7 +10,7 @@ use super::request::FORMAT;
 use super::{Engine, Pictures, Request, checkpoint};
 use crate::cluster::embedding;
 use crate::data::dataset::hex;
-use crate::data::{Dataset, EpochSampler};
+use crate::data::{Dataset, EpochSampler, Part};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::tensor::TensorFile;
@@ -78,6 +78,15 @@ pub struct Progress<'a> {
 /// Told how far the run is after every step; `Break` ends the run, which can be resumed.
 pub type Watch<'a> = &'a mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>;
 
+/// Shares of images whose class the probe tells.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Probe {
+    /// Of the pool that it learned from.
+    pub pool: f64,
+    /// Of the test images, if there are any.
+    pub test: Option<f64>,
+}
+
 /// What a run found.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -91,6 +100,7 @@ pub struct Summary {
     /// Of this process, training alone.
     pub seconds: f64,
     pub images_per_s: f64,
+    pub probe: Option<Probe>,
     /// SHA-256 of the numbers of the embedding.
     pub fingerprint: String,
     /// The embedding was there already, made with the same settings.
@@ -137,6 +147,8 @@ struct Run<'a> {
     settings: Vec<(&'static str, String)>,
     pictures: &'a Pictures<'a>,
     rows: Vec<u32>,
+    /// Classes of all images, training images first.
+    labels: Vec<u32>,
     engine: Engine,
     done: u64,
     means: Means,
@@ -153,11 +165,25 @@ impl<'a> Run<'a> {
         rows: Vec<u32>,
         device: Box<dyn Device>,
     ) -> Result<Self> {
-        let setup = request.setup(pictures.shape());
-        let engine = Engine::new(device, request.method, &setup, request.seed)?;
-        let settings = request.settings(dataset);
-        let means = Means::default();
-        Ok(Run { request, files, settings, pictures, rows, engine, done: 0, means, seconds: 0.0, trained: 0 })
+        let setup = request.setup(pictures.shape(), dataset.class_names().len());
+        let mut engine = Engine::new(device, request.method, &setup, request.seed)?;
+        if let Some(rate) = request.probe {
+            engine.set_probe_rate(rate);
+        }
+        let labels = [Part::Train, Part::Test].map(|part| dataset.part(part).labels()).concat();
+        Ok(Run {
+            request,
+            files,
+            settings: request.settings(dataset),
+            pictures,
+            rows,
+            labels,
+            engine,
+            done: 0,
+            means: Means::default(),
+            seconds: 0.0,
+            trained: 0,
+        })
     }
 
     /// The summary of an embedding that stands where the result goes, if this run resumes and made it.
@@ -172,7 +198,8 @@ impl<'a> Run<'a> {
         }
         let found = crate::cluster::Embedding::open(&self.files.embedding).ok()?;
         let complete = Summary::new(found.values(), found.columns(), &self.rows);
-        Some(Summary { complete_before: true, steps: self.request.steps(), ..complete })
+        let probe = Probe::read(&file);
+        Some(Summary { complete_before: true, steps: self.request.steps(), probe, ..complete })
     }
 
     /// Goes on from the checkpoint, or makes sure that none is lost.
@@ -207,6 +234,10 @@ impl<'a> Run<'a> {
         while self.done < steps {
             sampler.batch(self.done, &mut chosen);
             self.engine.show(self.pictures, &chosen)?;
+            if self.request.probe.is_some() {
+                let labels: Vec<u32> = chosen.iter().map(|&row| self.labels[row as usize]).collect();
+                self.engine.label(&labels)?;
+            }
             self.engine.step(self.done, self.request.rate)?;
             self.done += 1;
             self.note_losses()?;
@@ -261,11 +292,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Codes of all images.
-    fn codes(&mut self, watch: Watch<'_>) -> Result<Vec<f32>> {
+    /// Codes of all images, and the classes that the probe gives them, if there is one.
+    fn codes(&mut self, watch: Watch<'_>) -> Result<(Vec<f32>, Vec<u32>)> {
         let (batch, count) = (self.request.batch, self.pictures.len());
         let columns = self.engine.setup().sizes.code();
         let mut values = Vec::with_capacity((count + batch) * columns);
+        let mut told = Vec::new();
         let losses = self.means.values();
         for first in (0..count).step_by(batch) {
             // The last batch is filled up with its last image.
@@ -273,6 +305,9 @@ impl<'a> Run<'a> {
             self.engine.show(self.pictures, &chosen)?;
             self.engine.encode()?;
             values.extend(self.engine.codes()?);
+            if let Some(classes) = self.engine.setup().probe {
+                told.extend(self.engine.verdicts(classes)?.chunks_exact(classes).map(largest));
+            }
             let done = (first + batch).min(count) as u64;
             let progress = Progress { phase: Phase::Encoding, done, total: count as u64, losses: &losses };
             if watch(&progress).is_break() {
@@ -282,18 +317,19 @@ impl<'a> Run<'a> {
         values.truncate(count * columns);
         match values.iter().position(|v| !v.is_finite()) {
             Some(i) => Err(Error::Diverged(format!("the code of image {} is not finite", i / columns))),
-            None => Ok(values),
+            None => Ok((values, told)),
         }
     }
 
     fn finish(mut self, dataset: &Dataset, watch: Watch<'_>) -> Result<Summary> {
-        let values = self.codes(watch)?;
+        let (values, told) = self.codes(watch)?;
         let columns = self.engine.setup().sizes.code();
         let summary = Summary {
             steps: self.done,
             losses: self.means.values(),
             seconds: self.seconds,
             images_per_s: if self.seconds > 0.0 { self.trained as f64 / self.seconds } else { 0.0 },
+            probe: self.request.probe.map(|_| self.judge(dataset, &told)),
             ..Summary::new(&values, columns, &self.rows)
         };
         if self.files.keep_weights {
@@ -302,6 +338,37 @@ impl<'a> Run<'a> {
         write(dataset, self.request, self.files, &values, columns, &self.rows, &summary)?;
         checkpoint::remove(&self.files.checkpoint())?;
         Ok(summary)
+    }
+}
+
+impl Run<'_> {
+    fn judge(&self, dataset: &Dataset, told: &[u32]) -> Probe {
+        let right = |rows: &mut dyn Iterator<Item = u32>| {
+            let (mut right, mut all) = (0, 0);
+            for row in rows {
+                all += 1;
+                right += usize::from(told[row as usize] == self.labels[row as usize]);
+            }
+            (all > 0).then(|| right as f64 / all as f64)
+        };
+        let pool = right(&mut self.rows.iter().copied()).unwrap_or(0.0);
+        Probe { pool, test: right(&mut dataset.rows(Part::Test)) }
+    }
+}
+
+/// The position of the largest number, the first of equals.
+fn largest(row: &[f32]) -> u32 {
+    let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (1..row.len()).fold(0, better) as u32
+}
+
+/// Metadata of a probe's accuracies.
+const PROBE_KEYS: [&str; 2] = ["probe-pool-accuracy", "probe-test-accuracy"];
+
+impl Probe {
+    fn read(file: &TensorFile) -> Option<Probe> {
+        let [pool, test] = PROBE_KEYS.map(|key| file.metadata(key)?.parse().ok());
+        pool.map(|pool| Probe { pool, test })
     }
 }
 
@@ -315,6 +382,7 @@ impl Summary {
             losses: Vec::new(),
             seconds: 0.0,
             images_per_s: 0.0,
+            probe: None,
             fingerprint: hex(&Sha256::digest(bytemuck::cast_slice::<f32, u8>(values))),
             complete_before: false,
         }
@@ -334,6 +402,11 @@ fn write(
     metadata.push(("format", FORMAT.to_string()));
     metadata.push(("fingerprint", summary.fingerprint.clone()));
     metadata.push(("version", env!("CARGO_PKG_VERSION").to_string()));
+    if let Some(probe) = summary.probe {
+        let [pool, test] = PROBE_KEYS;
+        metadata.push((pool, probe.pool.to_string()));
+        metadata.extend(probe.test.map(|accuracy| (test, accuracy.to_string())));
+    }
     // A pool of all images needs no list.
     let fit_rows = (pool.len() < summary.rows).then_some(pool);
     embedding::write(&files.embedding, values, columns, fit_rows, &metadata)

@@ -2,6 +2,7 @@
 //! forward passes. Derivatives, optimisers and training know nothing of what stands here.
 
 pub mod autoencoder;
+pub mod dense;
 pub mod net;
 mod parameter;
 

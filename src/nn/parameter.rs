@@ -13,6 +13,8 @@ pub enum Layout {
     Filter,
     /// Matrix `[L, C·H·W]` over features flattened in the order C, H, W; here H, W, C.
     Features { height: usize, width: usize, channels: usize },
+    /// Matrix `[C·H·W, L]`, or vector, whose rows are features flattened so; if `square`, its columns too.
+    FeatureRows { height: usize, width: usize, channels: usize, square: bool },
     /// The same in both.
     Plain,
 }
@@ -73,6 +75,14 @@ impl Parameter {
         let (rows, a, b) = match (self.layout, self.shape.dims()) {
             (Layout::Filter, &[k, r, s, c]) => (k, r * s, c),
             (Layout::Features { height, width, channels }, &[l, _]) => (l, height * width, channels),
+            (Layout::FeatureRows { height, width, channels, square }, _) => {
+                let (places, rows) = (height * width, height * width * channels);
+                let columns = self.len() / rows;
+                let here = move |i: usize| i % places * channels + i / places;
+                return Box::new((0..rows).flat_map(move |row| {
+                    (0..columns).map(move |c| here(row) * columns + if square { here(c) } else { c })
+                }));
+            }
             _ => return Box::new(0..self.len()),
         };
         // File order [row, channel, place], here [row, place, channel].
@@ -116,6 +126,16 @@ mod tests {
         let stored = decoder.to_file(&[0., 1., 2., 10., 11., 12.]);
         assert_eq!(stored, [0., 10., 1., 11., 2., 12.]);
         assert_eq!(decoder.from_file(&stored), [0., 1., 2., 10., 11., 12.]);
+
+        // Value 10 times the row plus the column, both as place, then channel.
+        let rows = |square| Layout::FeatureRows { height: 1, width: 2, channels: 2, square };
+        let matrix = Parameter::new("m", [4, 4], rows(true), Initial::Zero);
+        let here: Vec<f32> = (0..16).map(|i| (i / 4 * 10 + i % 4) as f32).collect();
+        let stored = matrix.to_file(&here);
+        assert_eq!(stored[..8], [0., 2., 1., 3., 20., 22., 21., 23.]);
+        assert_eq!(matrix.from_file(&stored), here);
+        let bias = Parameter::new("b", [4], rows(false), Initial::Zero);
+        assert_eq!(bias.to_file(&[0., 1., 2., 3.]), [0., 2., 1., 3.]);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! [`ALL`] lists the families; tests, benches and `--help` iterate it. To add an operation, extend
 //! the enum of its family (or add a family to [`Op`] and [`ALL`]) and give it an example.
 
+pub mod argmax;
 pub mod convolution;
 pub mod example;
 pub mod gather;
@@ -20,6 +21,7 @@ pub mod random;
 pub mod reduce;
 pub mod softmax;
 
+pub use argmax::Argmax;
 pub use convolution::Convolution;
 pub use example::Example;
 pub use gather::Gather;
@@ -71,6 +73,7 @@ pub enum Op {
     Pool(Pool),
     Reduce(Reduce),
     LogSoftmax(LogSoftmax),
+    Argmax(Argmax),
     Gather(Gather),
     Random(Random),
     Layout(Layout),
@@ -103,6 +106,7 @@ impl Op {
             Op::Pool(op) => op,
             Op::Reduce(op) => op,
             Op::LogSoftmax(op) => op,
+            Op::Argmax(op) => op,
             Op::Gather(op) => op,
             Op::Random(op) => op,
             Op::Layout(op) => op,
@@ -150,6 +154,7 @@ pub const ALL: &[Family] = &[
     Family { name: "pool", examples: pool::examples },
     Family { name: "reduce", examples: reduce::examples },
     Family { name: "softmax", examples: softmax::examples },
+    Family { name: "argmax", examples: argmax::examples },
     Family { name: "gather", examples: gather::examples },
     Family { name: "random", examples: random::examples },
     Family { name: "layout", examples: layout::examples },

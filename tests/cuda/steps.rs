@@ -75,7 +75,7 @@ fn meta_course(device: Box<dyn Device>) -> Course {
 
 fn acai_course(device: Box<dyn Device>) -> Course {
     let sizes = Sizes { size: 8, colours: 1, depth: 4, latent: 3, latent_size: 4 };
-    let setup = embed::Setup { sizes, batch: BATCH };
+    let setup = embed::Setup { sizes, batch: BATCH, probe: None };
     let method = embed::Method::named("acai").unwrap();
     let mut engine = embed::Engine::new(device, method, &setup, 3).unwrap();
     let mut losses = Vec::new();

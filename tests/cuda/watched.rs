@@ -29,7 +29,7 @@ pub fn step(net: &str, rule: &str, batch: usize) -> Result<Tape> {
     };
     if let Some((colours, depth, latent)) = autoencoder {
         let sizes = Sizes { size: 32, colours, depth, latent, latent_size: 4 };
-        return Ok(embed::Method::named("acai")?.record(&embed::Setup { sizes, batch })?.tape);
+        return Ok(embed::Method::named("acai")?.record(&embed::Setup { sizes, batch, probe: None })?.tape);
     }
     let input = match net {
         "mnistnet" => [28, 28, 1],

@@ -59,7 +59,8 @@ fn tapes(batch: usize) -> Vec<(String, Tape)> {
     for colours in [1, 3] {
         let sizes = Sizes { size: 32, colours, depth: 16, latent: 16, latent_size: 4 };
         for method in embed::ALL.iter().filter(|m| m.is_trained()) {
-            let tape = method.record(&embed::Setup { sizes, batch: batch.min(64) }).unwrap().tape;
+            let tape =
+                method.record(&embed::Setup { sizes, batch: batch.min(64), probe: None }).unwrap().tape;
             tapes.push((format!("{} {colours}", method.name), tape));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::conv::{self, Activation, Epilogue, Upstream};
 use super::memory::{GUARD, Memory};
-use super::{Algorithm, gather, gemm, pointwise, pool, random, reduce, softmax};
+use super::{Algorithm, argmax, gather, gemm, pointwise, pool, random, reduce, softmax};
 use crate::device::Buffer;
 use crate::error::{Error, Result};
 use crate::ops::Pool;
@@ -105,6 +105,7 @@ pub(super) fn run_step<T: Real>(
             reduce::sum::<T>(at.read(0), at.write(0), (*outer, *count, *inner), at.workspace());
         }
         Kernel::LogSoftmax { columns, .. } => softmax::log_softmax::<T>(at.read(0), at.write(0), *columns),
+        Kernel::Argmax { columns, .. } => argmax::argmax::<T>(at.read(0), at.write(0), *columns),
         Kernel::Gather { op, rows, columns, .. } => {
             gather::run::<T>(*op, at.read(0), at.read(1), at.write(0), *rows, *columns);
         }

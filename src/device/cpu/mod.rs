@@ -1,6 +1,7 @@
 //! The CPU device: kernels are plain functions over slices, parallel over fixed slabs with rayon, so
 //! that results do not depend on the number of threads; instruction sets are chosen at run time.
 
+mod argmax;
 pub mod conv;
 mod copy;
 mod execute;

@@ -62,6 +62,10 @@ pub fn launches(kernel: &Kernel, precision: Precision) -> Vec<Launch> {
         }
         Kernel::Pool { op, large } => vec![pool(*op, *large)],
         Kernel::Sum { outer, count, inner } => sum(*outer, *count, *inner),
+        Kernel::Argmax { rows, columns } => {
+            let arguments = vec![number(*columns), Argument::Read(0), Argument::Write(0)];
+            vec![launch("argmax", "argmax", &[], (*rows, THREADS), arguments)]
+        }
         Kernel::Gather { op, rows, columns, picks } => {
             gather(*op, *rows, *columns, *picks).into_iter().collect()
         }

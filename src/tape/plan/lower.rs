@@ -260,6 +260,10 @@ impl Lowering<'_> {
             }
             Op::Reduce(Reduce::Sum { outer, count, inner }) => Kernel::Sum { outer, count, inner },
             Op::LogSoftmax(_) => Kernel::LogSoftmax { rows: node.shape[0], columns: node.shape[1] },
+            Op::Argmax(_) => {
+                let shape = shape_of(node.inputs[0]);
+                Kernel::Argmax { rows: shape[0], columns: shape[1] }
+            }
             Op::Gather(op) => {
                 let large = match op {
                     Gather::Pick | Gather::Rows => shape_of(node.inputs[0]),

@@ -47,6 +47,11 @@ pub enum Kernel {
         rows: usize,
         columns: usize,
     },
+    /// Reads x `[rows, columns]`; writes u32 `[rows]`.
+    Argmax {
+        rows: usize,
+        columns: usize,
+    },
     /// Reads values and indices. `rows × columns` is the shape of the larger tensor, `picks` the number
     /// of indices.
     Gather {
@@ -265,6 +270,7 @@ impl Kernel {
             Kernel::Pool { .. } => "pool",
             Kernel::Sum { .. } => "sum",
             Kernel::LogSoftmax { .. } => "log_softmax",
+            Kernel::Argmax { .. } => "argmax",
             Kernel::Gather { .. } => "gather",
             Kernel::Random { .. } => "random",
             Kernel::Pointwise(_) => "pointwise",
@@ -305,7 +311,9 @@ impl fmt::Display for Plan {
                 Kernel::Pointwise(e) => write!(f, "  {e}")?,
                 Kernel::Pool { op, large } => write!(f, "  {op:?} of {large:?}")?,
                 Kernel::Sum { outer, count, inner } => write!(f, "  [{outer}, {count}, {inner}]")?,
-                Kernel::LogSoftmax { rows, columns } => write!(f, "  [{rows}, {columns}]")?,
+                Kernel::LogSoftmax { rows, columns } | Kernel::Argmax { rows, columns } => {
+                    write!(f, "  [{rows}, {columns}]")?;
+                }
                 Kernel::Gather { op, rows, columns, .. } => write!(f, "  {op:?} of [{rows}, {columns}]")?,
                 Kernel::Random { op } => write!(f, "  {op:?}")?,
                 Kernel::Copy => {}
