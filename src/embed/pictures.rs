@@ -148,6 +148,7 @@ mod tests {
         };
         let contents = Contents {
             name: "tiny".into(),
+            value_names: Default::default(),
             classes: vec!["one".into()],
             normalise: Normalisation::none(shape[2]),
             source: serde_json::json!({}),

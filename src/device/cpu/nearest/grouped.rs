@@ -203,7 +203,9 @@ impl Grouped<'_> {
         let stored = &mut self.stored[i * groups.pitch()..][..groups.len()];
         let bound =
             |score: f32, group: usize| groups.drift.stored(bounds::nearest(square, score, slack), group);
-        let exact = !(best - second > slack);
+        // What is not a number is no clear win.
+        let clear = best - second > slack;
+        let exact = !clear;
         let label = if exact {
             // SAFETY: the caller's.
             unsafe { self.shared.exactly::<V>(point, best - slack) }
@@ -219,7 +221,8 @@ impl Grouped<'_> {
             // The old centre is one of the others now, even where its group was not scored.
             let group = groups.of(before);
             let bound = bound(own, group);
-            if !(stored[group] <= bound) {
+            let lower = stored[group] <= bound;
+            if !lower {
                 stored[group] = bound;
             }
         }

@@ -119,7 +119,7 @@ impl Groups {
         rows: &[*const f32],
         found: &mut Found,
     ) {
-        assert!(rows.len() <= BATCH && BATCH % R == 0 && COLUMNS * V::LANES == WIDTH);
+        assert!(rows.len() <= BATCH && BATCH.is_multiple_of(R) && COLUMNS * V::LANES == WIDTH);
         let values = &self.values[group * self.d * WIDTH..][..self.d * WIDTH];
         let offsets = &self.offsets[group * WIDTH..][..WIDTH];
         for (rows, scores) in rows.chunks(R).zip(found.scores.chunks_exact_mut(R * WIDTH)) {
@@ -175,7 +175,7 @@ impl Found {
     #[inline(always)]
     unsafe fn reduce<V: Vector<Element = f32>>(&mut self, many: usize) {
         const TURN: usize = 16;
-        const { assert!(TURN == WIDTH && BATCH % TURN == 0) };
+        const { assert!(TURN == WIDTH && BATCH.is_multiple_of(TURN)) };
         let mut turned = [0.0f32; WIDTH * TURN];
         for first in (0..many).step_by(TURN) {
             // SAFETY: the caller's instructions; the scores of 16 points follow `first`.
